@@ -1,0 +1,37 @@
+"""What a successful reconcile gives back: what the status says and when the next run is due."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Condition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """A metav1.Condition as a kind states it; times and observedGeneration are added by `status`."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """The end of a run that did what it should.
+
+    `reason` and `message` become the Ready=True condition (and those of `conditions` stand beside it; a type in
+    `remove` is taken out). `status` are fields of the status in JSON form that replace those of the object.
+    `event`, when not empty, is the message of the one event of this run; without it the runner writes none.
+    `event_reason` defaults to `reason`. `after` is when the next run is due in seconds (None: never by timer).
+    `jitter` says that `after` is an interval to be spread.
+    """
+
+    reason: str
+    message: str
+    status: dict[str, object] = {}
+    conditions: tuple[Condition, ...] = ()
+    remove: tuple[str, ...] = ()
+    event: str = ""
+    event_reason: str = ""
+    event_annotations: dict[str, str] = {}
+    revision: str = ""
+    after: float | None = None
+    jitter: bool = True
