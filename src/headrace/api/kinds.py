@@ -1,0 +1,86 @@
+"""The registry of custom resource kinds: everything that is known of a kind before any object is read."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from headrace.api.gitrepository import GitRepository
+from headrace.api.kustomization import Kustomization
+from headrace.api.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from headrace.model.reference import MANAGEMENT_CLUSTER, Reference
+
+T = TypeVar("T")
+
+
+class KindInfo(msgspec.Struct, Generic[T], frozen=True, gc=False):
+    """One custom resource kind. `versions` are the served ones, the storage version first; `columns` the printer
+    columns besides Age, Ready and Status, as (name, JSON path)."""
+
+    group: str
+    kind: str
+    plural: str
+    singular: str
+    short_names: tuple[str, ...]
+    categories: tuple[str, ...]
+    versions: tuple[str, ...]
+    type: type[T]
+    columns: tuple[tuple[str, str], ...] = ()
+    component: str = ""
+    """Name of the upstream controller of the kind: in labels, and as the reporter of events."""
+
+    @property
+    def storage_version(self) -> str:
+        return self.versions[0]
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.storage_version}"
+
+    @property
+    def group_kind(self) -> tuple[str, str]:
+        return self.group, self.kind
+
+    @property
+    def crd_name(self) -> str:
+        return f"{self.plural}.{self.group}"
+
+    def reference(self, namespace: str, name: str, cluster: str = MANAGEMENT_CLUSTER) -> Reference:
+        return Reference(self.group, self.kind, namespace, name, cluster)
+
+    def manifest(self, obj: T) -> bytes:
+        """`obj` as JSON with apiVersion and kind, ready to be created or applied; the status is left out."""
+        content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(obj))
+        content.pop("status", None)
+        content["metadata"] = {k: v for k, v in content["metadata"].items() if v not in ("", 0, None)}
+        return msgspec.json.encode({"apiVersion": self.api_version, "kind": self.kind} | content)
+
+
+GIT_REPOSITORY = KindInfo(
+    group=SOURCE_GROUP,
+    kind="GitRepository",
+    plural="gitrepositories",
+    singular="gitrepository",
+    short_names=("gitrepo",),
+    categories=("all", "fluxcd", "fluxcd-sources"),
+    versions=("v1", "v1beta2"),
+    type=GitRepository,
+    columns=(("URL", ".spec.url"),),
+    component="source-controller",
+)
+
+KUSTOMIZATION = KindInfo(
+    group=KUSTOMIZE_GROUP,
+    kind="Kustomization",
+    plural="kustomizations",
+    singular="kustomization",
+    short_names=("ks",),
+    categories=("all", "fluxcd", "fluxcd-appliers"),
+    versions=("v1", "v1beta2", "v1beta1"),
+    type=Kustomization,
+    component="kustomize-controller",
+)
+
+KINDS: dict[tuple[str, str], KindInfo[Any]] = {kind.group_kind: kind for kind in (GIT_REPOSITORY, KUSTOMIZATION)}
+"""All kinds by (group, kind)."""
