@@ -1,0 +1,322 @@
+"""Settings: one frozen tree; flags, environment variables and a file are views of it.
+
+Every leaf is declared by `setting(default, description)`; the description, with the unit and the reason for the default,
+is the leaf's documentation and its text in `--help`. A leaf's flag is its name with dashes, behind its section's prefix
+(`--kustomize-controller-concurrent`); `--concurrent` without the prefix sets it in all sections that have it
+(docs/decisions/settings.md). Names and defaults are those of Flux's controllers (spec: kustomization.md 6, sources.md 5).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headrace.core.duration import format_duration, parse_duration
+
+MINUTE = 60.0
+
+
+class SettingsError(ValueError):
+    """A flag, variable or line of the settings file that cannot be used; the message names it."""
+
+
+def setting(default: Any, description: str, *, duration: bool = False, env: str = "") -> Any:
+    """Declare a leaf. `duration`: seconds, written as `1m30s`. `env`: the environment variable upstream reads."""
+    metadata = {"description": description, "duration": duration, "env": env}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSettings:
+    """What every kind's controller has; the sections below carry upstream's defaults."""
+
+    concurrent: int = setting(4, "Objects reconciled at the same time; waiting for health holds no place.")
+    requeue_dependency: float = setting(
+        30.0, "Fallback after which a missing dependency is looked at again; events come first.", duration=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings(ControllerSettings):
+    """The source kinds (upstream: source-controller)."""
+
+    concurrent: int = setting(2, "Sources reconciled at the same time. Upstream's default: fetching is heavy.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KustomizeSettings(ControllerSettings):
+    """Kustomization (upstream: kustomize-controller)."""
+
+    concurrent_ssa: int = setting(4, "Server-side applies of one object in flight. Upstream's default.")
+    http_retry: int = setting(9, "Attempts to download a foreign artifact. Upstream's default.")
+    no_remote_bases: bool = setting(False, "Refuse kustomize bases by URL. Off, as Flux; on under strict tenancy.")
+    override_manager: tuple[str, ...] = setting(
+        (), "Further field managers (comma separated) whose changes are taken over. Empty, as Flux."
+    )
+    custom_apply_stage_kinds: tuple[str, ...] = setting(
+        (), "Kinds (group/Kind, comma separated) applied after classes and before the rest. Empty, as Flux."
+    )
+    insecure_kubeconfig_exec: bool = setting(False, "Run exec plugins named in kubeconfig Secrets. Off: runs code.")
+    insecure_kubeconfig_tls: bool = setting(False, "Accept kubeconfig Secrets without TLS verification. Off.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenancySettings:
+    """Who may do what; Flux's defaults, since manifests run unchanged."""
+
+    tenancy: str = setting("flux", "`flux`: Flux's defaults. `strict`: everything that separates tenants is on.")
+    no_cross_namespace_refs: bool = setting(False, "Refuse sourceRef to another namespace. Off, as Flux.")
+    default_service_account: str = setting("", "Account to impersonate when an object names none. Empty, as Flux.")
+    allow_hosts: tuple[str, ...] = setting(
+        (), "Hosts (comma separated, `host` or `host:port`) that sources may name although they are loopback or private."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    """Where artifacts are kept and served."""
+
+    storage_path: str = setting("/data", "Folder of the artifacts. Upstream's default.", env="STORAGE_PATH")
+    storage_addr: str = setting(":9090", "Address of the artifact server. Upstream's default.", env="STORAGE_ADDRESS")
+    storage_adv_addr: str = setting(
+        "", "Host and port in artifact URLs. Empty: from storage-addr, 0.0.0.0 becomes $HOSTNAME.", env="STORAGE_ADV_ADDR"
+    )
+    artifact_retention_ttl: float = setting(
+        MINUTE, "How long an old artifact is kept at least. Upstream's default.", duration=True
+    )
+    artifact_retention_records: int = setting(2, "How many artifacts of a source are kept. Upstream's default.")
+    artifact_digest_algo: str = setting("sha256", "Digest in status.artifact. Upstream's default.")
+    state_path: str = setting("", "Folder of the local store of applied digests. Empty: below storage-path.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """Timers and reach of the engine."""
+
+    interval_jitter_percentage: int = setting(5, "Spread of intervals, plus or minus percent. Upstream's default.")
+    min_retry_delay: float = setting(0.75, "First delay after a failure. Upstream's default.", duration=True)
+    max_retry_delay: float = setting(15 * MINUTE, "Longest delay after failures. Upstream's default.", duration=True)
+    watch_all_namespaces: bool = setting(True, "Serve all namespaces; else only $RUNTIME_NAMESPACE.")
+    watch_label_selector: str = setting("", "Serve only objects with these labels (sharding.fluxcd.io/key=...).")
+    controllers: tuple[str, ...] = setting((), "Kinds to serve, comma separated. Empty: all.")
+    beside_flux: bool = setting(False, "Run though Flux's controllers hold their leases for the same kinds.")
+    kube_api_qps: float = setting(50.0, "Requests a second where the API server has no priority and fairness.")
+    kube_api_burst: int = setting(300, "Requests at once where the API server has no priority and fairness.")
+    graceful_shutdown_timeout: float = setting(
+        20.0, "How long runs in flight may take after SIGTERM; below the kubelet's 30s.", duration=True
+    )
+    toolbox_processes: int = setting(2, "Toolbox children; one build at a time in each. Memory: about 80 MiB each.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderElectionSettings:
+    """One engine at a time does the work. Durations are upstream's."""
+
+    enable_leader_election: bool = setting(False, "Work only while holding the lease.", env="ENABLE_LEADER_ELECTION")
+    leader_election_release_on_cancel: bool = setting(True, "Give the lease back at the end, so the next starts at once.")
+    leader_election_lease_duration: float = setting(35.0, "Age at which a lease may be taken over.", duration=True)
+    leader_election_renew_deadline: float = setting(30.0, "A leader that cannot renew for so long stops.", duration=True)
+    leader_election_retry_period: float = setting(5.0, "Time between attempts to acquire or renew.", duration=True)
+    runtime_namespace: str = setting("flux-system", "Namespace of the lease and of the engine.", env="RUNTIME_NAMESPACE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeSettings:
+    """What the engine listens on. An empty address turns the endpoint off."""
+
+    metrics_addr: str = setting(":8080", "Address of /metrics. Upstream's default.", env="METRICS_ADDR")
+    health_addr: str = setting(":9440", "Address of /healthz and /readyz. Upstream's default.", env="HEALTH_ADDR")
+    socket: str = setting("", "Unix socket, mode 0600, for traces and explain. Empty: in the runtime directory.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """Logs go to standard error."""
+
+    log_level: str = setting("info", "trace, debug, info or error. Upstream's default.")
+    log_encoding: str = setting("json", "json or console. Upstream's default.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The tree. The names of sections with a prefix are upstream's controllers."""
+
+    source_controller: SourceSettings = SourceSettings()
+    kustomize_controller: KustomizeSettings = KustomizeSettings()
+    engine: EngineSettings = EngineSettings()
+    tenancy: TenancySettings = TenancySettings()
+    storage: StorageSettings = StorageSettings()
+    leader_election: LeaderElectionSettings = LeaderElectionSettings()
+    edge: EdgeSettings = EdgeSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def strict(self) -> bool:
+        return self.tenancy.tenancy == "strict"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One setting: where it is in the tree and how it is called outside."""
+
+    section: str
+    name: str
+    default: Any
+    description: str
+    duration: bool
+    upstream_env: str
+
+    @property
+    def plain_flag(self) -> str:
+        """Upstream's name, without a controller's prefix."""
+        return self.name.replace("_", "-")
+
+    @property
+    def flag(self) -> str:
+        return (f"{self.section}_{self.name}" if self.prefixed else self.name).replace("_", "-")
+
+    @property
+    def prefixed(self) -> bool:
+        """Whether several controllers have a setting of this name."""
+        return sum(leaf.name == self.name for leaf in LEAVES) > 1
+
+    @property
+    def env(self) -> tuple[str, ...]:
+        own = "HEADRACE_" + self.flag.replace("-", "_").upper()
+        return (own, self.upstream_env) if self.upstream_env else (own,)
+
+    @property
+    def shown_default(self) -> str:
+        if self.duration:
+            return format_duration(self.default)
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        return ",".join(self.default) if isinstance(self.default, tuple) else str(self.default)
+
+    def parse(self, value: object, where: str) -> Any:
+        """The typed value of what a flag, variable or file said. Raises SettingsError naming `where`."""
+        try:
+            return self._convert(value)
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"{where}: {error}") from None
+
+    def _convert(self, value: object) -> Any:
+        if isinstance(self.default, bool):
+            return value if isinstance(value, bool) else _parse_bool(str(value))
+        if isinstance(self.default, tuple):
+            parts = value if isinstance(value, list | tuple) else str(value).split(",")
+            return tuple(part for part in (str(p).strip() for p in parts) if part)
+        if self.duration:
+            return float(value) if isinstance(value, float) else parse_duration(str(value))
+        return type(self.default)(value)
+
+
+def _parse_bool(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise ValueError(f"want true or false, not '{text}'")
+    return text.lower() in ("true", "1")
+
+
+def _leaves() -> Iterator[Leaf]:
+    for section in dataclasses.fields(Settings):
+        for leaf in dataclasses.fields(type(section.default)):
+            about = leaf.metadata
+            yield Leaf(
+                section.name, leaf.name, leaf.default, about["description"], about["duration"], about["env"]
+            )
+
+
+LEAVES: tuple[Leaf, ...] = tuple(_leaves())
+
+
+def flag_names() -> dict[str, tuple[Leaf, ...]]:
+    """Every flag with the leaves that it sets: the plain name of a prefixed setting sets all of them."""
+    flags: dict[str, tuple[Leaf, ...]] = {}
+    for leaf in LEAVES:
+        if leaf.prefixed:
+            flags[leaf.plain_flag] = (*flags.get(leaf.plain_flag, ()), leaf)
+    flags.update({leaf.flag: (leaf,) for leaf in LEAVES})
+    return flags
+
+
+def load(
+    flags: Mapping[str, object] = {},
+    *,
+    env: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+    defaults: Settings = Settings(),
+) -> Settings:
+    """The tree from `defaults`, changed by `file`, then `env`, then `flags` (flag name to value).
+
+    A prefixed name beats the plain one of the same origin. Raises SettingsError on unknown names and unusable values.
+    """
+    values: dict[tuple[str, str], Any] = {}
+    if file is not None:
+        _take(values, _read_file(file), str(file))
+    for leaf in LEAVES:
+        for name in reversed(leaf.env):
+            if name in env:
+                values[leaf.section, leaf.name] = leaf.parse(env[name], name)
+    _take(values, flags, "flag")
+    return validate(_replace(defaults, values))
+
+
+def _take(values: dict[tuple[str, str], Any], given: Mapping[str, object], where: str) -> None:
+    known = flag_names()
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise SettingsError(f"{where}: unknown setting '{unknown[0]}'")
+    for name in sorted(given, key=lambda name: len(known[name]), reverse=True):
+        for leaf in known[name]:
+            values[leaf.section, leaf.name] = leaf.parse(given[name], f"{where} --{name}" if where == "flag" else where)
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    import yaml
+
+    try:
+        content = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+    if content is not None and not isinstance(content, dict):
+        raise SettingsError(f"{path}: want a mapping of settings")
+    return {str(name): value for name, value in (content or {}).items()}
+
+
+def _replace(settings: Settings, values: Mapping[tuple[str, str], Any]) -> Settings:
+    sections: dict[str, dict[str, Any]] = {}
+    for (section, name), value in values.items():
+        sections.setdefault(section, {})[name] = value
+    changed = {name: dataclasses.replace(getattr(settings, name), **leaves) for name, leaves in sections.items()}
+    return dataclasses.replace(settings, **changed)
+
+
+def validate(settings: Settings) -> Settings:
+    """`settings` itself. Raises SettingsError where values do not fit together."""
+    leader = settings.leader_election
+    checks = {
+        "tenancy must be flux or strict": settings.tenancy.tenancy in ("flux", "strict"),
+        "interval-jitter-percentage must be from 0 to 99": 0 <= settings.engine.interval_jitter_percentage < 100,
+        "concurrent must be at least 1": min(
+            settings.source_controller.concurrent, settings.kustomize_controller.concurrent
+        ) >= 1,
+        "min-retry-delay must not exceed max-retry-delay": (
+            0 < settings.engine.min_retry_delay <= settings.engine.max_retry_delay
+        ),
+        "leader election needs retry-period < renew-deadline < lease-duration": (
+            leader.leader_election_retry_period
+            < leader.leader_election_renew_deadline
+            < leader.leader_election_lease_duration
+        ),
+        "artifact-digest-algo must be sha256, sha384, sha512 or sha1": (
+            settings.storage.artifact_digest_algo in ("sha256", "sha384", "sha512", "sha1")
+        ),
+    }
+    for message, met in checks.items():
+        if not met:
+            raise SettingsError(message)
+    return settings
