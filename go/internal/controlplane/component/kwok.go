@@ -13,7 +13,11 @@ import (
 
 // runKwok reads the configuration flags before the command is built: the
 // command takes its defaults from what they loaded.
+//
+// cobra adds the process-wide flags to every root command, and among those that
+// Kubernetes registers is a `version` of another type than kwok's.
 func runKwok(args []string) int {
+	pflag.CommandLine = pflag.NewFlagSet(args[0], pflag.ExitOnError)
 	flags := pflag.NewFlagSet("global", pflag.ContinueOnError)
 	flags.ParseErrorsAllowlist.UnknownFlags = true
 	flags.Usage = func() {}
