@@ -1,0 +1,62 @@
+"""What a kind supplies to be served by the engine; everything common to all kinds is in `runner`."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from headrace.api.kinds import KindInfo
+from headrace.model.outcome import Outcome
+from headrace.model.read import Part
+from headrace.model.scope import Scope
+
+T = TypeVar("T")
+
+
+class Controller(Protocol[T]):
+    """The reconcile of one kind; `T` is the Struct of `kind`.
+
+    The functions without `async` are pure views of the object's spec.
+    """
+
+    @property
+    def kind(self) -> KindInfo:
+        """The kind that is served."""
+        ...
+
+    @property
+    def finalizer(self) -> str:
+        """The finalizer set before the first reconcile and removed after `finalize`; empty for none."""
+        ...
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that `reconcile` records by name with `Scope.record`, so that the engine can evaluate them.
+
+        Parts passed to `Scope.read` need not be listed. Any newer event of an object recorded under a part that is
+        not known wakes the reader.
+        """
+        ...
+
+    async def reconcile(self, obj: T, scope: Scope) -> Outcome:
+        """Bring the world to what `obj` says. Raises StepError, ApiError, or Superseded out of `scope.wait`."""
+        ...
+
+    async def finalize(self, obj: T, scope: Scope) -> None:
+        """Undo what `obj` made; the finalizer is removed when this returns, and kept when it raises."""
+        ...
+
+    def timeout(self, obj: T) -> float:
+        """Seconds after which a run is cancelled, waits included. The last resort: steps have deadlines of their own."""
+        ...
+
+    def suspended(self, obj: T) -> bool:
+        """Whether nothing is to be done until a person says so."""
+        ...
+
+    def interval(self, obj: T) -> float:
+        """Seconds between runs when nothing happens: the timer where an Outcome names no time of its own."""
+        ...
+
+    def retry_interval(self, obj: T) -> float | None:
+        """Seconds until a failed run is repeated; None for exponential backoff."""
+        ...
