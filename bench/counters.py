@@ -80,7 +80,7 @@ def _request(labels: Mapping[str, str]) -> Request:
 
 def _besides(request: Request) -> str:
     """The name under which a request is counted apart, empty when it is part of the work."""
-    if request.resource == "leases":
+    if request.purpose == "lease":
         return "leases"
     if request.verb in ("list", "watch"):
         return request.verb

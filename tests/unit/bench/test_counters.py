@@ -7,8 +7,8 @@ from bench.counters import Request, parse, tally
 PAGE = """\
 # HELP headrace_api_requests_total Requests to API servers.
 # TYPE headrace_api_requests_total counter
-headrace_api_requests_total{verb="patch",resource="deployments",subresource="",dry_run="true",purpose="apply"} 4
-headrace_api_requests_total{verb="patch",resource="deployments",subresource="",dry_run="false",purpose="apply"} 3
+headrace_api_requests_total{verb="patch",resource="deployments",subresource="",dry_run="true",purpose=""} 4
+headrace_api_requests_total{verb="patch",resource="deployments",subresource="",dry_run="false",purpose=""} 3
 headrace_api_requests_total{verb="patch",resource="kustomizations",subresource="status",dry_run="false",purpose=""} 2
 # TYPE other gauge
 other 7
@@ -21,8 +21,8 @@ def request(verb: str, resource: str, *, subresource: str = "", dry_run: bool = 
 
 def test_the_counter_is_read_from_the_metrics_page_and_nothing_else_is() -> None:
     assert parse(PAGE) == {
-        request("patch", "deployments", dry_run=True, purpose="apply"): 4,
-        request("patch", "deployments", purpose="apply"): 3,
+        request("patch", "deployments", dry_run=True): 4,
+        request("patch", "deployments"): 3,
         request("patch", "kustomizations", subresource="status"): 2,
     }
 
@@ -45,12 +45,12 @@ def test_only_what_came_between_two_readings_counts() -> None:
 
 def test_leases_discovery_lists_watches_and_progress_patches_stand_apart() -> None:
     spent = tally({}, {
-        request("patch", "leases"): 1,
+        request("update", "leases", purpose="lease"): 1,
         request("get", "", purpose="discovery"): 2,
-        request("list", "secrets"): 3,
-        request("watch", "secrets"): 4,
+        request("list", "secrets", purpose="watch"): 3,
+        request("watch", "secrets", purpose="watch"): 4,
         request("patch", "kustomizations", subresource="status", purpose="progress"): 5,
-        request("patch", "kustomizations", subresource="status", purpose="status"): 6,
+        request("patch", "kustomizations", subresource="status"): 6,
     })
     assert spent.apart == {"leases": 1, "discovery": 2, "list": 3, "watch": 4, "progress": 5}
     assert spent.requests == 6
