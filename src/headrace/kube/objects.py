@@ -1,0 +1,107 @@
+"""From the wire to LiveObject: only the envelope and the metadata are decoded, the rest stays bytes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import msgspec
+
+from headrace.kube.resource import Resource
+from headrace.model.objects import LiveObject, Metadata
+from headrace.model.reference import MANAGEMENT_CLUSTER, Reference, split_api_version
+
+log = logging.getLogger(__name__)
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """What every object has."""
+
+    api_version: str = ""
+    kind: str = ""
+    metadata: Metadata = Metadata()
+
+
+class ListMetadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """metav1.ListMeta."""
+
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+    remaining_item_count: int | None = None
+
+
+class ObjectList(msgspec.Struct, frozen=True, gc=False):
+    """A list answer; the items stay bytes."""
+
+    metadata: ListMetadata = ListMetadata()
+    items: list[msgspec.Raw] | None = None
+
+
+_envelope = msgspec.json.Decoder(Envelope)
+_list = msgspec.json.Decoder(ObjectList)
+
+
+def decode_object(
+    raw: bytes, resource: Resource | None = None, *, cluster: str = MANAGEMENT_CLUSTER, partial: bool = False
+) -> LiveObject:
+    """One object. With `resource`, its group, kind and version count: items of a list carry none, and those
+    of PartialObjectMetadata are others. Raises msgspec.DecodeError or ValidationError on what is no
+    object."""
+    envelope = _envelope.decode(raw)
+    if resource is not None:
+        group, kind, api_version = resource.group, resource.kind, resource.api_version
+    else:
+        kind, api_version = envelope.kind, envelope.api_version
+        group = split_api_version(api_version)[0]
+    metadata = envelope.metadata
+    reference = Reference(group, kind, metadata.namespace, metadata.name, cluster)
+    return LiveObject(reference, api_version, metadata, raw, partial)
+
+
+def decode_list(body: bytes) -> ObjectList:
+    """The envelope of a list. Raises msgspec.DecodeError or ValidationError."""
+    return _list.decode(body)
+
+
+def decode_items(
+    items: Iterable[msgspec.Raw], resource: Resource, *, cluster: str = MANAGEMENT_CLUSTER, partial: bool = False
+) -> tuple[list[LiveObject], int]:
+    """The objects of a list, and how many were left out because their metadata cannot be decoded (SEC-39):
+    one odd object never hides the others."""
+    objects: list[LiveObject] = []
+    quarantined = 0
+    for item in items:
+        # A copy, so that one small cached object does not hold the bytes of the whole list.
+        raw = bytes(item)
+        try:
+            objects.append(decode_object(raw, resource, cluster=cluster, partial=partial))
+        except msgspec.MsgspecError as error:
+            quarantined += 1
+            log.warning("left out an object that cannot be decoded", extra={"kind": resource.kind, "error": str(error)})
+    return objects, quarantined
+
+
+def without_last_applied(metadata: Metadata) -> Metadata:
+    """Of kubectl's last-applied annotation only that it is there: it can be as large as the object."""
+    annotations = metadata.annotations
+    if not annotations or not annotations.get(LAST_APPLIED):
+        return metadata
+    return msgspec.structs.replace(metadata, annotations={**annotations, LAST_APPLIED: ""})
+
+
+def slim(live: LiveObject) -> LiveObject:
+    """What a cache of metadata keeps by default: no managedFields, no last-applied content, no bytes of
+    them."""
+    metadata = msgspec.structs.replace(without_last_applied(live.metadata), managed_fields=None)
+    reference, api_version = live.reference, live.api_version
+    raw = msgspec.json.encode(Envelope(api_version, reference.kind, metadata))
+    return LiveObject(reference, api_version, metadata, raw, live.partial)
+
+
+def newer(version: str, than: str) -> bool | None:
+    """Whether a resourceVersion is newer; None when the two cannot be compared (not both are integers)."""
+    if version.isdecimal() and than.isdecimal():
+        return int(version) > int(than)
+    return None
