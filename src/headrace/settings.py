@@ -1,9 +1,9 @@
 """Settings: one frozen tree; flags, environment variables and a file are views of it.
 
 Every leaf is declared by `setting(default, description)`; the description, with the unit and the reason for the default,
-is the leaf's documentation and its text in `--help`. A leaf's flag is its name with dashes, behind its section's prefix
-(`--kustomize-controller-concurrent`); `--concurrent` without the prefix sets it in all sections that have it
-(docs/decisions/settings.md). Names and defaults are those of Flux's controllers (spec: kustomization.md 6, sources.md 5).
+is the leaf's documentation and its text in `--help`. A leaf's flag is its name with dashes. Names and defaults are those
+of Flux's controllers (spec: kustomization.md 6, sources.md 5) unless the description says why not. A setting that
+several controllers have upstream is one here, since one pool of workers serves all kinds.
 """
 
 from __future__ import annotations
@@ -31,25 +31,8 @@ def setting(default: Any, description: str, *, duration: bool = False, env: str 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ControllerSettings:
-    """What every kind's controller has; the sections below carry upstream's defaults."""
-
-    concurrent: int = setting(4, "Objects reconciled at the same time; waiting for health holds no place.")
-    requeue_dependency: float = setting(
-        30.0, "Fallback after which a missing dependency is looked at again; events come first.", duration=True
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceSettings(ControllerSettings):
-    """The source kinds (upstream: source-controller)."""
-
-    concurrent: int = setting(2, "Sources reconciled at the same time. Upstream's default: fetching is heavy.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KustomizeSettings(ControllerSettings):
-    """Kustomization (upstream: kustomize-controller)."""
+class ApplySettings:
+    """How Kustomizations are built and applied (upstream: kustomize-controller)."""
 
     concurrent_ssa: int = setting(4, "Server-side applies of one object in flight. Upstream's default.")
     http_retry: int = setting(9, "Attempts to download a foreign artifact. Upstream's default.")
@@ -97,6 +80,12 @@ class StorageSettings:
 class EngineSettings:
     """Timers and reach of the engine."""
 
+    concurrent: int = setting(
+        50, "Objects worked on at the same time, all kinds together. Upstream's 2 to 4 are held by waits; here none is."
+    )
+    requeue_dependency: float = setting(
+        30.0, "Fallback after which a missing dependency is looked at again; events come first.", duration=True
+    )
     interval_jitter_percentage: int = setting(5, "Spread of intervals, plus or minus percent. Upstream's default.")
     min_retry_delay: float = setting(0.75, "First delay after a failure. Upstream's default.", duration=True)
     max_retry_delay: float = setting(15 * MINUTE, "Longest delay after failures. Upstream's default.", duration=True)
@@ -104,8 +93,6 @@ class EngineSettings:
     watch_label_selector: str = setting("", "Serve only objects with these labels (sharding.fluxcd.io/key=...).")
     controllers: tuple[str, ...] = setting((), "Kinds to serve, comma separated. Empty: all.")
     beside_flux: bool = setting(False, "Run though Flux's controllers hold their leases for the same kinds.")
-    kube_api_qps: float = setting(50.0, "Requests a second where the API server has no priority and fairness.")
-    kube_api_burst: int = setting(300, "Requests at once where the API server has no priority and fairness.")
     graceful_shutdown_timeout: float = setting(
         20.0, "How long runs in flight may take after SIGTERM; below the kubelet's 30s.", duration=True
     )
@@ -143,10 +130,9 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The tree. The names of sections with a prefix are upstream's controllers."""
+    """The tree."""
 
-    source_controller: SourceSettings = SourceSettings()
-    kustomize_controller: KustomizeSettings = KustomizeSettings()
+    apply: ApplySettings = ApplySettings()
     engine: EngineSettings = EngineSettings()
     tenancy: TenancySettings = TenancySettings()
     storage: StorageSettings = StorageSettings()
@@ -171,18 +157,8 @@ class Leaf:
     upstream_env: str
 
     @property
-    def plain_flag(self) -> str:
-        """Upstream's name, without a controller's prefix."""
-        return self.name.replace("_", "-")
-
-    @property
     def flag(self) -> str:
-        return (f"{self.section}_{self.name}" if self.prefixed else self.name).replace("_", "-")
-
-    @property
-    def prefixed(self) -> bool:
-        """Whether several controllers have a setting of this name."""
-        return sum(leaf.name == self.name for leaf in LEAVES) > 1
+        return self.name.replace("_", "-")
 
     @property
     def env(self) -> tuple[str, ...]:
@@ -223,7 +199,7 @@ def _parse_bool(text: str) -> bool:
 
 def _leaves() -> Iterator[Leaf]:
     for section in dataclasses.fields(Settings):
-        for leaf in dataclasses.fields(type(section.default)):
+        for leaf in dataclasses.fields(type(getattr(Settings(), section.name))):
             about = leaf.metadata
             yield Leaf(
                 section.name, leaf.name, leaf.default, about["description"], about["duration"], about["env"]
@@ -233,14 +209,8 @@ def _leaves() -> Iterator[Leaf]:
 LEAVES: tuple[Leaf, ...] = tuple(_leaves())
 
 
-def flag_names() -> dict[str, tuple[Leaf, ...]]:
-    """Every flag with the leaves that it sets: the plain name of a prefixed setting sets all of them."""
-    flags: dict[str, tuple[Leaf, ...]] = {}
-    for leaf in LEAVES:
-        if leaf.prefixed:
-            flags[leaf.plain_flag] = (*flags.get(leaf.plain_flag, ()), leaf)
-    flags.update({leaf.flag: (leaf,) for leaf in LEAVES})
-    return flags
+FLAGS: dict[str, Leaf] = {leaf.flag: leaf for leaf in LEAVES}
+"""Every leaf by its flag, without the leading dashes."""
 
 
 def load(
@@ -252,7 +222,7 @@ def load(
 ) -> Settings:
     """The tree from `defaults`, changed by `file`, then `env`, then `flags` (flag name to value).
 
-    A prefixed name beats the plain one of the same origin. Raises SettingsError on unknown names and unusable values.
+    Raises SettingsError on unknown names and unusable values.
     """
     values: dict[tuple[str, str], Any] = {}
     if file is not None:
@@ -266,13 +236,11 @@ def load(
 
 
 def _take(values: dict[tuple[str, str], Any], given: Mapping[str, object], where: str) -> None:
-    known = flag_names()
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise SettingsError(f"{where}: unknown setting '{unknown[0]}'")
-    for name in sorted(given, key=lambda name: len(known[name]), reverse=True):
-        for leaf in known[name]:
-            values[leaf.section, leaf.name] = leaf.parse(given[name], f"{where} --{name}" if where == "flag" else where)
+    for name, value in given.items():
+        leaf = FLAGS.get(name)
+        if leaf is None:
+            raise SettingsError(f"{where}: unknown setting '{name}'")
+        values[leaf.section, leaf.name] = leaf.parse(value, f"{where} --{name}" if where == "flag" else f"{where}: {name}")
 
 
 def _read_file(path: Path) -> dict[str, object]:
@@ -301,9 +269,9 @@ def validate(settings: Settings) -> Settings:
     checks = {
         "tenancy must be flux or strict": settings.tenancy.tenancy in ("flux", "strict"),
         "interval-jitter-percentage must be from 0 to 99": 0 <= settings.engine.interval_jitter_percentage < 100,
-        "concurrent must be at least 1": min(
-            settings.source_controller.concurrent, settings.kustomize_controller.concurrent
-        ) >= 1,
+        "concurrent and concurrent-ssa must be at least 1": (
+            min(settings.engine.concurrent, settings.apply.concurrent_ssa) >= 1
+        ),
         "min-retry-delay must not exceed max-retry-delay": (
             0 < settings.engine.min_retry_delay <= settings.engine.max_retry_delay
         ),

@@ -1,0 +1,55 @@
+"""Where the command line keeps things: the XDG directories, mode 0700."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+APPLICATION = "headrace"
+
+
+def state_home() -> Path:
+    """`$XDG_STATE_HOME/headrace`, by default `~/.local/state/headrace`: clusters, artifacts, shadow repositories."""
+    return _base("XDG_STATE_HOME", Path.home() / ".local" / "state")
+
+
+def runtime_home() -> Path:
+    """`$XDG_RUNTIME_DIR/headrace` for sockets; the state directory where the session has no runtime directory."""
+    given = os.environ.get("XDG_RUNTIME_DIR", "")
+    return Path(given) / APPLICATION if os.path.isabs(given) and os.path.isdir(given) else state_home()
+
+
+def cluster_directory() -> Path:
+    """Data of the embedded cluster of `headrace up`."""
+    return state_home() / "cluster"
+
+
+def kubeconfig() -> Path:
+    """The kubeconfig of the embedded cluster."""
+    return cluster_directory() / "kubeconfig"
+
+
+def engine_directory() -> Path:
+    """Artifacts and the store of applied digests of `headrace up`."""
+    return state_home() / "engine"
+
+
+def shadow_directory() -> Path:
+    """The shadow repositories of `headrace up DIR`."""
+    return state_home() / "shadow"
+
+
+def socket() -> Path:
+    """The Unix socket that the engine of this user answers on."""
+    return runtime_home() / "engine.sock"
+
+
+def private(directory: Path) -> Path:
+    """`directory`, made with mode 0700 when it is not there."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
+
+
+def _base(variable: str, default: Path) -> Path:
+    given = os.environ.get(variable, "")
+    return (Path(given) if os.path.isabs(given) else default) / APPLICATION

@@ -1,0 +1,1 @@
+"""What the process listens on: metrics, probes, the Unix socket, and the loopback git server of `headrace up`."""
