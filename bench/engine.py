@@ -15,7 +15,7 @@ _STARTED_WITHIN = 60.0
 _STOPPED_WITHIN = 30.0
 
 
-class EngineFailed(RuntimeError):
+class EngineError(RuntimeError):
     """The engine ended or never became ready; the message has the end of its log."""
 
 
@@ -32,19 +32,15 @@ class EngineProcess:
     @classmethod
     async def start(cls, kubeconfig: Path, folder: Path, git_host: str) -> EngineProcess:
         """Start it and wait until it is ready. `git_host` (host:port) is the loopback host that sources may name."""
-        folder.mkdir(parents=True, exist_ok=True)
         metrics, health, storage = (f"127.0.0.1:{port}" for port in free_ports(3))
         log = folder / "engine.log"
-        arguments = [
-            "run", f"--kubeconfig={kubeconfig}", f"--metrics-addr={metrics}", f"--health-addr={health}",
-            f"--storage-addr={storage}", f"--storage-path={folder / 'storage'}", f"--socket={folder / 'engine.sock'}",
-            f"--allow-hosts={git_host}",
-        ]
-        with log.open("wb") as output:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "headrace", *arguments, stdout=output, stderr=output,
-                stdin=asyncio.subprocess.DEVNULL, env=os.environ | {"HEADRACE_ALLOW_HOSTS": git_host},
-            )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "headrace", "run", f"--kubeconfig={kubeconfig}", f"--metrics-addr={metrics}",
+            f"--health-addr={health}", f"--storage-addr={storage}", f"--storage-path={folder / 'storage'}",
+            f"--socket={folder / 'engine.sock'}", f"--allow-hosts={git_host}",
+            stdin=asyncio.subprocess.DEVNULL, stdout=(output := _log_file(log)), stderr=output,
+        )
+        os.close(output)
         engine = cls(process, f"http://{metrics}/metrics", f"http://{health}/readyz", log)
         try:
             async with asyncio.timeout(_STARTED_WITHIN):
@@ -78,14 +74,14 @@ class EngineProcess:
             await self._process.wait()
 
     async def ended(self) -> None:
-        """Wait until it has ended, which it should not do by itself; raises EngineFailed."""
+        """Wait until it has ended, which it should not do by itself; raises EngineError."""
         code = await self._process.wait()
-        raise EngineFailed(f"the engine ended with {code}:\n{self._tail()}")
+        raise EngineError(f"the engine ended with {code}:\n{self._tail()}")
 
     async def _ready(self) -> None:
         while True:
             if self._process.returncode is not None:
-                raise EngineFailed(f"the engine ended with {self._process.returncode}:\n{self._tail()}")
+                raise EngineError(f"the engine ended with {self._process.returncode}:\n{self._tail()}")
             try:
                 async with self._session.get(self._health) as response:
                     if response.status == 200:
@@ -96,6 +92,11 @@ class EngineProcess:
 
     def _tail(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-30:])
+
+
+def _log_file(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
 def free_ports(count: int) -> list[int]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from bench import workload
 from bench.repository import Repository, git
 
@@ -43,5 +42,5 @@ async def test_the_kustomization_file_names_every_object(tmp_path: Path) -> None
 
 
 async def test_a_failing_git_says_what_failed(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="git rev-parse: .*not a git repository"):
+    with pytest.raises(RuntimeError, match=r"git rev-parse: .*not a git repository"):
         await git("rev-parse", "HEAD", cwd=tmp_path)
