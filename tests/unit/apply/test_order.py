@@ -1,0 +1,40 @@
+import pytest
+from tests.unit.apply.builders import manifest
+
+from headrace.apply import order
+from headrace.model.reference import Reference
+
+RBAC = "rbac.authorization.k8s.io/v1"
+
+
+@pytest.mark.spec("KS-APPLY-05")
+def test_objects_are_sorted_by_kind_and_webhooks_come_last() -> None:
+    kinds = ["ValidatingWebhookConfiguration", "Widget", "Deployment", "ConfigMap", "ServiceAccount", "Role"]
+    manifests = [manifest(kind) for kind in kinds]
+    [(_, _, items)] = order.staged(manifests)
+    assert [m.reference.kind for m in items] == [
+        "ServiceAccount", "Role", "ConfigMap", "Deployment", "Widget", "ValidatingWebhookConfiguration"]
+
+
+@pytest.mark.spec("KS-APPLY-05")
+def test_objects_of_one_kind_are_sorted_by_group_namespace_and_name() -> None:
+    a, b, c = manifest(name="b"), manifest(name="a"), manifest(name="z", namespace="a")
+    [(_, _, items)] = order.staged([a, b, c])
+    assert items == [c, b, a]
+
+
+def test_definitions_and_classes_are_stages_that_the_next_waits_for() -> None:
+    manifests = [
+        manifest("Role", api_version=RBAC),
+        manifest("StorageClass", api_version="storage.k8s.io/v1", namespace=""),
+        manifest("ClusterRole", api_version=RBAC, namespace=""),
+        manifest("Namespace", namespace=""),
+    ]
+    staged = order.staged(manifests, ["rbac.authorization.k8s.io/Role"])
+    assert [(name, wait) for name, wait, _ in staged] == [
+        ("definitions", True), ("classes", True), ("custom", False)]
+    assert [m.reference.kind for m in staged[0][2]] == ["Namespace", "ClusterRole"]
+
+
+def test_a_kind_of_another_group_named_namespace_is_no_definition() -> None:
+    assert order.stage_of(Reference("example.com", "Namespace", "a", "b")) == order.REST
