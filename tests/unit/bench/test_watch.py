@@ -19,7 +19,7 @@ def live(**status: Any) -> Live:
     return msgspec.json.decode(encode("app", **status), type=Live)
 
 
-READY = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True"}]}
+READY: dict[str, Any] = {"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True"}]}
 
 
 async def test_a_wait_ends_with_the_event_that_fulfils_it() -> None:
@@ -42,12 +42,13 @@ async def test_what_already_holds_is_not_waited_for() -> None:
 
 async def test_the_unfinished_are_named_with_their_conditions() -> None:
     watch = Watch()
-    waiting = asyncio.ensure_future(watch.until_all(["app", "none"], ready))
+    waiting = [asyncio.ensure_future(watch.until(name, ready)) for name in ("app", "none")]
     await asyncio.sleep(0)
     watch.changed(encode("app", conditions=[
         {"type": "Ready", "status": "False", "reason": "BuildFailed", "message": "no"}]))
     assert watch.unfinished() == ["app: Ready=False BuildFailed: no", "none: does not exist"]
-    waiting.cancel()
+    for each in waiting:
+        each.cancel()
 
 
 @pytest.mark.parametrize(("status", "expected"), [
