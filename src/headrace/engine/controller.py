@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from headrace.api.kinds import KindInfo
 from headrace.model.outcome import Outcome
 from headrace.model.read import Part
 from headrace.model.scope import Scope
 
-T = TypeVar("T")
+T = TypeVar("T", contravariant=True)
 
 
 class Controller(Protocol[T]):
@@ -19,7 +19,7 @@ class Controller(Protocol[T]):
     """
 
     @property
-    def kind(self) -> KindInfo:
+    def kind(self) -> KindInfo[Any]:
         """The kind that is served."""
         ...
 
@@ -46,15 +46,11 @@ class Controller(Protocol[T]):
         ...
 
     def timeout(self, obj: T) -> float:
-        """Seconds after which a run is cancelled, waits included. The last resort: steps have deadlines of their own."""
+        """Seconds after which a run is cancelled, waits included; the last resort behind the deadlines of steps."""
         ...
 
     def suspended(self, obj: T) -> bool:
         """Whether nothing is to be done until a person says so."""
-        ...
-
-    def interval(self, obj: T) -> float:
-        """Seconds between runs when nothing happens: the timer where an Outcome names no time of its own."""
         ...
 
     def retry_interval(self, obj: T) -> float | None:
