@@ -241,7 +241,7 @@ class Client:
         (SEC-39)."""
         query = {"labelSelector": label_selector, "fieldSelector": field_selector}
         query = {key: value for key, value in query.items() if value}
-        pages = _Pages(self, resource, namespace, query, metadata_only, timeout, purpose)
+        pages = _Pages(self, resource, namespace, query, metadata_only=metadata_only, timeout=timeout, purpose=purpose)
         while True:
             try:
                 return await pages.read(limit)
@@ -482,6 +482,7 @@ class _Pages:
         resource: Resource,
         namespace: str,
         query: dict[str, str],
+        *,
         metadata_only: bool,
         timeout: float | None,
         purpose: str,

@@ -9,7 +9,6 @@ KubeError
     Gone 410, Invalid 422, TooManyRequests 429, ServerError >= 500, Timeout 504 or our own deadline
 """
 
-# ruff: noqa: N818 - the names are those of the API server's reasons, which read better where they are caught
 from __future__ import annotations
 
 import msgspec
