@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 
 class Format(str, enum.Enum):
     """`-o`."""
@@ -32,6 +30,8 @@ def dump(data: Any, form: Format) -> str:
 
         text: str = yaml.dump(data, Dumper=yaml.CSafeDumper, sort_keys=False, default_flow_style=False)
         return text.rstrip("\n")
+    import orjson
+
     return orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()
 
 

@@ -1,0 +1,275 @@
+"""The commands: what they are called and which options they have. What they do is imported when they are called, so
+that `headrace --help` and shell completion stay fast."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headrace.cli import flags
+from headrace.cli.exits import FAILED, INTERRUPTED, OK, CommandError
+from headrace.cli.output import Format, failure
+from headrace.core.duration import parse_duration
+
+app = typer.Typer(
+    name="headrace",
+    help="Deliver Flux sources to Kubernetes clusters; locally with `headrace up`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 no cluster, 4 not found, 5 timed out, 6 refused, 130 interrupted.",
+)
+
+Kubeconfig = Annotated[
+    Path | None, typer.Option("--kubeconfig", help="Kubeconfig file. Default: KUBECONFIG, the cluster of `up`, ~/.kube/config.")
+]
+Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", envvar="FLUX_SYSTEM_NAMESPACE", help="Namespace.")]
+AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces.")]
+Output = Annotated[Format, typer.Option("--output", "-o", help="Form of the output.")]
+Words = Annotated[list[str] | None, typer.Argument(metavar="[KIND [NAME]]...", help="ks, source git, KIND/NAME, all.")]
+Word = Annotated[list[str], typer.Argument(metavar="KIND NAME", help="KIND NAME or KIND/NAME.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", parser=parse_duration, metavar="DURATION", help="How long to wait, as 5m.")
+]
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run a command line and return its exit code; errors of commands are one line on stderr."""
+    try:
+        code = app(args=flags.normalise(argv), standalone_mode=False)
+    except CommandError as error:
+        failure(error.message)
+        return error.code
+    except typer.Exit as exited:
+        return exited.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception as error:
+        return _usage_error(error)
+    return code if isinstance(code, int) else OK
+
+
+def _usage_error(error: Exception) -> int:
+    """Show what is wrong with the command line. Raises what is a bug."""
+    show = getattr(error, "show", None)
+    if show is None:
+        raise error
+    show()
+    code: int = getattr(error, "exit_code", FAILED)
+    return code
+
+
+def _do(work: Coroutine[Any, Any, int]) -> None:
+    raise typer.Exit(asyncio.run(work))
+
+
+def _target(kubeconfig: Path | None, context: str | None, namespace: str, everywhere: bool = False) -> Any:
+    from headrace.cli.connect import Target
+
+    return Target(kubeconfig, context, "" if everywhere else namespace)
+
+
+@app.command()
+def up(
+    source: Annotated[str, typer.Argument(metavar="[DIR|GIT-URL]", help="What to deliver.")] = ".",
+    path: Annotated[str, typer.Option("--path", help="Directory in it that the root Kustomization delivers.")] = "./",
+    branch: Annotated[str, typer.Option("--branch", help="Branch of a git URL.")] = "main",
+    interval: Annotated[str, typer.Option("--interval", help="Interval of the objects that are made.")] = "10m",
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="A cluster of its own that is gone at the end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End when everything is Ready (0) or failed (1).")] = False,
+    timeout: Timeout = "10m",  # type: ignore[assignment]
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the engine's log.")] = False,
+) -> None:
+    """Deliver a directory or a git repository to the embedded cluster, and keep delivering what is saved."""
+    from headrace.cli.up import UpOptions, up
+
+    _do(up(UpOptions(source=source, path=path, branch=branch, interval=interval, ephemeral=ephemeral, once=once,
+                     timeout=timeout, verbose=verbose)))  # fmt: skip
+
+
+@app.command()
+def down(
+    delete: Annotated[bool, typer.Option("--delete", help="Also remove its data: objects, artifacts, repositories.")] = False,
+) -> None:
+    """Stop the embedded cluster, and the `headrace up` that serves it."""
+    from headrace.cli.down import down
+
+    _do(down(delete=delete))
+
+
+@app.command()
+@flags.all_settings
+def run_(
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file with settings, by flag name.")] = None,
+    **settings: str,
+) -> None:
+    """Run the engine against a cluster, in the foreground. Settings also come from HEADRACE_<FLAG>."""
+    from headrace.cli.run import run
+
+    _do(run(kubeconfig, context, config, settings))
+
+
+@app.command()
+def get(
+    words: Words = None,
+    namespace: Namespace = "flux-system",
+    everywhere: AllNamespaces = False,
+    output: Output = Format.TABLE,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """List objects with revision, readiness and message."""
+    from headrace.cli.get import get
+
+    _do(get(_target(kubeconfig, context, namespace, everywhere), words or [], output))
+
+
+@app.command()
+def reconcile(
+    words: Word,
+    with_source: Annotated[bool, typer.Option("--with-source", help="Its source first.")] = False,
+    namespace: Namespace = "flux-system",
+    timeout: Timeout = "5m",  # type: ignore[assignment]
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Ask for a run now and wait until it has ended."""
+    from headrace.cli.reconcile import reconcile
+
+    _do(reconcile(_target(kubeconfig, context, namespace), words, with_source=with_source, timeout=timeout))
+
+
+@app.command()
+def suspend(
+    words: Word, namespace: Namespace = "flux-system", kubeconfig: Kubeconfig = None, context: Context = None
+) -> None:
+    """Stop reconciling an object until it is resumed."""
+    from headrace.cli.reconcile import suspend
+
+    _do(suspend(_target(kubeconfig, context, namespace), words))
+
+
+@app.command()
+def resume(
+    words: Word,
+    namespace: Namespace = "flux-system",
+    timeout: Timeout = "5m",  # type: ignore[assignment]
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Go on reconciling a suspended object and wait until it is Ready."""
+    from headrace.cli.reconcile import resume
+
+    _do(resume(_target(kubeconfig, context, namespace), words, timeout=timeout))
+
+
+@app.command()
+def tree(
+    words: Word,
+    namespace: Namespace = "flux-system",
+    output: Output = Format.TABLE,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Show what a Kustomization has applied, nested ones included."""
+    from headrace.cli.tree import tree
+
+    _do(tree(_target(kubeconfig, context, namespace), words, output))
+
+
+@app.command()
+def explain(
+    words: Annotated[list[str], typer.Argument(metavar="OBJECT", help="KIND NAME, KIND/NAME, KIND/NAMESPACE/NAME.")],
+    namespace: Namespace = "flux-system",
+    output: Output = Format.TABLE,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Say why an object is not Ready, since when, and the one thing that unblocks it."""
+    from headrace.cli.explain.command import explain
+
+    _do(explain(_target(kubeconfig, context, namespace), words, output))
+
+
+@app.command()
+def install(
+    namespace: Namespace = "flux-system",
+    export: Annotated[bool, typer.Option("--export", help="Print the manifests instead of applying them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Have the API server check them only.")] = False,
+    image: Annotated[str | None, typer.Option("--image", help="Container image.")] = None,
+    replicas: Annotated[int, typer.Option("--replicas", help="Replicas; one leads, the others wait.")] = 1,
+    cluster_admin: Annotated[
+        bool, typer.Option("--cluster-admin", help="Deliver with all rights where no serviceAccountName is set, as Flux.")
+    ] = False,
+    default_service_account: Annotated[
+        str, typer.Option("--default-service-account", help="Account for objects that name none.")
+    ] = "",
+    storage: Annotated[str, typer.Option("--storage", help="Size of a volume for artifacts, as 5Gi. Default: emptyDir.")] = "",
+    argument: Annotated[list[str] | None, typer.Option("--arg", help="Further argument of `headrace run`.")] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Install the CRDs and the engine in a cluster, with the least permissions."""
+    from headrace.cli.install import install
+    from headrace.cli.manifests import InstallOptions
+
+    chosen = {"image": image} if image else {}
+    options = InstallOptions(
+        namespace=namespace, replicas=replicas, cluster_admin=cluster_admin, storage=storage,
+        default_service_account=default_service_account, arguments=tuple(argument or ()), **chosen,
+    )  # fmt: skip
+    _do(install(_target(kubeconfig, context, namespace), options, export=export, dry_run=dry_run))
+
+
+@app.command()
+def uninstall(
+    namespace: Namespace = "flux-system",
+    keep_crds: Annotated[bool, typer.Option("--keep-crds", help="Leave the CRDs and all objects of them.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Remove the engine from a cluster. What it has delivered stays."""
+    from headrace.cli.install import uninstall
+
+    if not yes and not typer.confirm("remove headrace, its CRDs and all objects of them; keep what was delivered?"):
+        raise typer.Abort
+    _do(uninstall(_target(kubeconfig, context, namespace), keep_crds=keep_crds))
+
+
+@app.command()
+def check(
+    pre: Annotated[bool, typer.Option("--pre", help="Only what is needed before an installation.")] = False,
+    namespace: Namespace = "flux-system",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Check the machine, the cluster, and what is installed and running."""
+    from headrace.cli.check import check
+
+    _do(check(_target(kubeconfig, context, namespace), pre=pre))
+
+
+@app.command()
+def version(output: Output = Format.TABLE) -> None:
+    """Print the versions of headrace and of its programs."""
+    from headrace.cli.version import version
+
+    _do(version(output))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def kubectl(context: typer.Context) -> None:
+    """Run kubectl against the cluster of `headrace up` (or KUBECONFIG)."""
+    from headrace.cli.kubectl import kubectl
+
+    kubectl(context.args, os.environ)
