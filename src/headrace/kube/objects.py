@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable
 
 import msgspec
 
 from headrace.kube.resource import Resource
-from headrace.model.objects import LiveObject, Metadata
+from headrace.model.objects import LiveObject, ManagedField, Metadata
 from headrace.model.reference import MANAGEMENT_CLUSTER, Reference, split_api_version
 
 log = logging.getLogger(__name__)
@@ -92,12 +93,26 @@ def without_last_applied(metadata: Metadata) -> Metadata:
 
 
 def slim(live: LiveObject) -> LiveObject:
-    """What a cache of metadata keeps by default: no managedFields, no last-applied content, no bytes of
-    them."""
-    metadata = msgspec.structs.replace(without_last_applied(live.metadata), managed_fields=None)
+    """What a cache of metadata keeps by default: of field sets only a digest, no last-applied content, no bytes."""
+    fields = live.metadata.managed_fields
+    reduced = None if fields is None else [without_field_set(field) for field in fields]
+    metadata = msgspec.structs.replace(without_last_applied(live.metadata), managed_fields=reduced)
     reference, api_version = live.reference, live.api_version
     raw = msgspec.json.encode(Envelope(api_version, reference.kind, metadata))
     return LiveObject(reference, api_version, metadata, raw, live.partial)
+
+
+def without_field_set(field: ManagedField) -> ManagedField:
+    """The entry with a digest in place of its field set, which is often larger than the object: enough to tell
+    whether a manager's fields have changed."""
+    digest = f'"{field_set_digest(field)}"'.encode()
+    return msgspec.structs.replace(field, fields_v1=msgspec.Raw(digest))
+
+
+def field_set_digest(field: ManagedField) -> str:
+    """Digest of a field set; the same for an entry and for what `without_field_set` makes of it."""
+    raw = bytes(field.fields_v1)
+    return raw[1:-1].decode() if raw.startswith(b'"') else hashlib.blake2b(raw, digest_size=12).hexdigest()
 
 
 def newer(version: str, than: str) -> bool | None:
