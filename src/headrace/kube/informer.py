@@ -378,9 +378,7 @@ class Informer:
         self.error = error
         if isinstance(error, (Forbidden, Unauthorized, NotFound, NoMatch, ConfigError)):
             return self._refused(error)
-        if isinstance(error, Gone) or _version_too_large(error):
-            self._version = ""
-        elif answered and self._failures % _RELIST_AFTER == 0:
+        if isinstance(error, Gone) or _version_too_large(error) or (answered and self._failures % _RELIST_AFTER == 0):
             self._version = ""
         log.info("watch ended", extra={**self._fields(), "error": str(error), "failures": self._failures})
         if isinstance(error, Gone) and self._failures == 1:

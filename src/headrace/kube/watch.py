@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
-from headrace.kube.client import PARTIAL_OBJECT, JSON, Client
+from headrace.kube.client import JSON, PARTIAL_OBJECT, Client
 from headrace.kube.errors import Unreachable, error_from_event
 from headrace.kube.lines import LineSplitter
 from headrace.kube.objects import Envelope, decode_object
