@@ -67,7 +67,7 @@ test-cluster: build
 check: $(VENV)/dependencies ## lint, types, architecture, unit tests; no Go, under a minute
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/lint-imports --config pyproject.toml
+	PYTHONPATH=src $(BIN)/lint-imports --config pyproject.toml
 	$(BIN)/python -m pytest tests/unit -q -n $(WORKERS) $(PYTEST_ARGS)
 
 verify: build ## fail when a generated file is stale

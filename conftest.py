@@ -1,3 +1,3 @@
 """Loads the plugins of the test suite; fixtures stand in tests/."""
 
-pytest_plugins = ("tests.conformance_plugin",)
+pytest_plugins = ("tests.conformance_plugin", "pytester")

@@ -23,7 +23,8 @@ def _go_binaries() -> ModuleType:
     """go_binaries.py from beside this file: a build hook is loaded by path and cannot import its neighbours."""
     path = Path(__file__).with_name("go_binaries.py")
     spec = importlib.util.spec_from_file_location("headrace_go_binaries", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -33,13 +34,12 @@ def _go_binaries() -> ModuleType:
 @contextlib.contextmanager
 def _progress() -> Iterator[TextIO]:
     """The terminal, because pip shows nothing of what a build prints; without one, the output of the build."""
-    try:
-        terminal = open("/dev/tty", "w")
-    except OSError:
-        yield sys.stderr
-        return
-    with terminal:
-        yield terminal
+    with contextlib.ExitStack() as stack:
+        try:
+            out: TextIO = stack.enter_context(Path("/dev/tty").open("w"))
+        except OSError:
+            out = sys.stderr
+        yield out
 
 
 class GoProgramsHook(BuildHookInterface):  # type: ignore[type-arg]

@@ -3,7 +3,7 @@
 `python hack/go_binaries.py build` puts them into src/headrace/bin; the build hook of the package does the same.
 A result is kept under XDG_CACHE_HOME/headrace/build by a digest of all that it depends on (the content of go/, the Go
 release, the flags), so that the next build of the same content is a copy. A lock lets one build at a time run.
-`python hack/go_binaries.py toolchain` succeeds when a Go that is recent enough is there.
+`toolchain` succeeds when a Go that is recent enough is there, `verify` checks the module.
 
 Only the standard library is used: this runs before anything is installed.
 """
@@ -149,8 +149,8 @@ def build_key(toolchain: Toolchain) -> str:
 
 
 def cache_root() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "headrace" / "build"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "headrace" / "build"
 
 
 def build(out: TextIO) -> list[Path]:
@@ -279,6 +279,20 @@ def _forget_old_builds(keep: str) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def verify() -> int:
+    """0 when go.mod and go.sum are tidy and `go vet` finds nothing; both say themselves what is wrong."""
+    toolchain = find_toolchain()
+    if toolchain is None:
+        print("go.mod is not checked: no Go", file=sys.stderr)
+        return 0
+    checks = (["mod", "tidy", "-diff"], ["vet", "./cmd/...", "./internal/..."])
+    results = [
+        subprocess.run([toolchain.program, *check], cwd=GO_SOURCES, env=_environment(toolchain.program), check=False)
+        for check in checks
+    ]
+    return 1 if any(result.returncode for result in results) else 0
+
+
 def main(arguments: Sequence[str]) -> int:
     match list(arguments):
         case ["toolchain"]:
@@ -290,7 +304,9 @@ def main(arguments: Sequence[str]) -> int:
                 print(f"error: {error}", file=sys.stderr)
                 return 1
             return 0
-    print("usage: go_binaries.py build | toolchain", file=sys.stderr)
+        case ["verify"]:
+            return verify()
+    print("usage: go_binaries.py build | toolchain | verify", file=sys.stderr)
     return 2
 
 

@@ -39,12 +39,13 @@ def header(extras: Sequence[str]) -> str:
 
 def resolve(extras: Sequence[str], resolver: Path) -> str:
     """The pinned requirements with hashes, valid for every platform and Python from the oldest one on."""
-    command = [
+    command: list[str | Path] = [
         resolver, "pip", "compile", "--quiet", "--universal", "--python-version", OLDEST_PYTHON, "--generate-hashes",
         "--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links", "-",
     ]
     wanted = "\n".join(inputs(extras))
-    pinned = subprocess.run(command, input=wanted, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    answer = subprocess.run(command, input=wanted, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    pinned: str = answer.stdout
     if re.search(r"^--|://", pinned, re.MULTILINE):
         raise SystemExit("the resolver named an index or an address")
     return pinned

@@ -30,7 +30,7 @@ PLAIN: dict[type, Schema] = {
 
 def struct_schema(struct: type) -> Schema:
     """The schema of a Struct: an object with its fields; those without a default are required."""
-    fields = [field for field in types.type_info(struct).fields]  # type: ignore[attr-defined]
+    fields: tuple[types.Field, ...] = types.type_info(struct).fields  # type: ignore[attr-defined]
     hints = get_type_hints(struct, include_extras=True)
     described = _field_docs(struct)
     properties = {
