@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -42,7 +42,7 @@ class EngineView(Protocol):
 
     def state(self, reference: Reference) -> ObjectState | None: ...
 
-    def states(self) -> Iterable[ObjectState]: ...
+    def known(self) -> tuple[Reference, ...]: ...
 
     def traces(self, reference: Reference) -> tuple[Trace, ...]: ...
 
@@ -54,7 +54,7 @@ def state_application(engine: EngineView, info: Callable[[], EngineInfo], now: C
         return _json(info())
 
     async def objects(_: web.Request) -> web.Response:
-        return _json(tuple(engine.states()))
+        return _json([engine.state(reference) for reference in engine.known()])
 
     async def one(request: web.Request) -> web.Response:
         reference = _reference(request)

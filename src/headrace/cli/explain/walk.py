@@ -121,7 +121,7 @@ class Explainer:
         if verdict.state in (State.SUSPENDED, State.MISSING):
             return ()
         followed = [self._find(reference, path) for reference in verdict.follow]
-        owned = [live for group, kind in verdict.owned for live in await self._newest(live, group, kind)]
+        owned = [child for group, kind in verdict.owned for child in await self._newest(live, group, kind)]
         found = await asyncio.gather(*followed, *(self._found(child, (*path, child.reference)) for child in owned))
         return tuple(sorted((f for f in found if not f.sound), key=_severity))
 
