@@ -9,11 +9,11 @@ from headrace.model.outcome import Outcome
 from headrace.model.read import Part
 from headrace.model.scope import Scope
 
-T = TypeVar("T", contravariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
-class Controller(Protocol[T]):
-    """The reconcile of one kind; `T` is the Struct of `kind`.
+class Controller(Protocol[T_contra]):
+    """The reconcile of one kind; `T_contra` is the Struct of `kind`.
 
     The functions without `async` are pure views of the object's spec.
     """
@@ -37,22 +37,22 @@ class Controller(Protocol[T]):
         """
         ...
 
-    async def reconcile(self, obj: T, scope: Scope) -> Outcome:
+    async def reconcile(self, obj: T_contra, scope: Scope) -> Outcome:
         """Bring the world to what `obj` says. Raises StepError, ApiError, or Superseded out of `scope.wait`."""
         ...
 
-    async def finalize(self, obj: T, scope: Scope) -> None:
+    async def finalize(self, obj: T_contra, scope: Scope) -> None:
         """Undo what `obj` made; the finalizer is removed when this returns, and kept when it raises."""
         ...
 
-    def timeout(self, obj: T) -> float:
+    def timeout(self, obj: T_contra) -> float:
         """Seconds after which a run is cancelled, waits included; the last resort behind the deadlines of steps."""
         ...
 
-    def suspended(self, obj: T) -> bool:
+    def suspended(self, obj: T_contra) -> bool:
         """Whether nothing is to be done until a person says so."""
         ...
 
-    def retry_interval(self, obj: T) -> float | None:
+    def retry_interval(self, obj: T_contra) -> float | None:
         """Seconds until a failed run is repeated; None for exponential backoff."""
         ...

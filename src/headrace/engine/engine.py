@@ -73,6 +73,7 @@ class Engine:
             spawn=self._spawn)
         self._runner = Runner(served, services, cures=self._cures, wake=self._wake_reader, random=random)
         self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._runs: set[asyncio.Task[None]] = set()
         self._evaluating: set[Reference] = set()
         self._alarm: tuple[float, asyncio.Task[None]] | None = None
@@ -93,10 +94,8 @@ class Engine:
             ]
             await stop.wait()
             await self._drain()
-            for task in background:
+            for task in (*background, *self._tasks):
                 task.cancel()
-            if self._alarm is not None:
-                self._alarm[1].cancel()
         self._group = None
 
     async def _serve(self, controller: AnyController) -> None:
@@ -141,7 +140,10 @@ class Engine:
         if self._group is None:
             work.close()
             raise RuntimeError("the engine is not running")
-        return self._group.create_task(work, name=name)
+        task = self._group.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -318,6 +320,11 @@ class Engine:
             reads=self._graph.reads(reference),
             readers=self._graph.readers(reference),
         )
+
+    def states(self) -> tuple[ObjectState, ...]:
+        """All objects that are served, right now."""
+        states = (self.state(reference) for reference in self._queue.known())
+        return tuple(state for state in states if state is not None)
 
     def _phase(self, reference: Reference) -> str:
         scope = self._runner.scopes.get(reference)

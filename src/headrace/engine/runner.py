@@ -20,6 +20,7 @@ from headrace.core.backoff import Backoff
 from headrace.core.duration import format_duration
 from headrace.core.failpoints import failpoint_async
 from headrace.core.random import Random
+from headrace.core.secrecy import keeping_secrets
 from headrace.engine.controller import Controller
 from headrace.engine.cures import Cures, is_cluster, is_kind
 from headrace.engine.failure import INTERNAL, TIMED_OUT, internal_error, leading, step_error
@@ -95,6 +96,7 @@ class Runner:
         self._backoff = Backoff(services.settings.min_retry_delay, services.settings.max_retry_delay, random)
         self._failures: dict[Reference, int] = {}
         self._waiting_since: dict[Reference, float] = {}
+        self._late: dict[Reference, asyncio.Task[None]] = {}
         self.freshest = Freshest(services.reader)
         self.traces = Traces(services.settings.traces)
         self.scopes: dict[Reference, RunScope] = {}
@@ -110,20 +112,28 @@ class Runner:
             return
         scope = RunScope(live, entry, self._services)
         self.scopes[entry.reference] = scope
-        self._services.graph.begin(entry.reference)
-        started = self._services.clock.monotonic()
         try:
-            end = await self._reach_end(scope)
-            await scope.close()
-            end = await self._report(scope, end)
-            self._settle(scope, end)
-            self._leave_trace(scope, end, started)
-            if self.freshest.get(entry.reference) is None:
-                self.forget(entry.reference)
+            with keeping_secrets():
+                await self._run(scope)
         finally:
             del self.scopes[entry.reference]
             if scope.holds_slot:
                 self._services.slots.give()
+
+    async def _run(self, scope: RunScope) -> None:
+        reference, started = scope.reference, self._services.clock.monotonic()
+        await self._drop_late_report(reference)
+        self._services.graph.begin(reference)
+        end = await self._reach_end(scope)
+        await scope.close()
+        if isinstance(end, Failed) and isinstance(end.error, Waiting):
+            self._report_late(scope, end)
+        else:
+            end = await self._report(scope, end)
+        self._settle(scope, end)
+        self._leave_trace(scope, end, started)
+        if self.freshest.get(reference) is None:
+            self.forget(reference)
 
     async def _reach_end(self, scope: RunScope) -> End:
         try:
@@ -277,6 +287,22 @@ class Runner:
             return Failed(failure, self._next_try(scope, failure))
         return end
 
+    def _report_late(self, scope: RunScope, end: Failed) -> None:
+        """Write that an object waits only when it still does after a second: a chain that runs through at once, or
+        a source that is just being fetched, costs no patch and no event."""
+        async def report() -> None:
+            await self._services.clock.sleep(self._services.settings.progress_after)
+            if isinstance(await self._report(scope, end), Failed):
+                self._late.pop(scope.reference, None)
+
+        self._late[scope.reference] = self._services.spawn(report(), name=f"report {scope.reference}")
+
+    async def _drop_late_report(self, reference: Reference) -> None:
+        late = self._late.pop(reference, None)
+        if late is not None:
+            late.cancel()
+            await asyncio.wait([late])
+
     def _settle(self, scope: RunScope, end: End) -> None:
         """Make the run's reads the object's subscriptions, and see to its next run."""
         reference, services = scope.reference, self._services
@@ -364,6 +390,9 @@ class Runner:
         self.traces.forget(reference)
         self._failures.pop(reference, None)
         self._waiting_since.pop(reference, None)
+        late = self._late.pop(reference, None)
+        if late is not None:
+            late.cancel()
         self._services.metrics.forgotten(reference)
 
 

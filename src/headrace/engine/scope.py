@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from headrace.core.failpoints import failpoint_async
+from headrace.engine.credentials import is_secret, register_secrets
 from headrace.engine.graph import ANY
 from headrace.engine.progress import Message, Progress
 from headrace.engine.queue import Entry
@@ -117,6 +118,8 @@ class RunScope:
         except Forbidden as error:
             self.note(f"{reference} is read but not watched, the interval applies: {error}")
         live = await self._look(reference, part, version)
+        if live is not None and is_secret(reference):
+            register_secrets(live)
         digest = self._services.graph.digest(part, live)
         self.record(Read(reference, part.name, digest, live.metadata.resource_version if live else ""))
         return live

@@ -1,0 +1,201 @@
+"""The only writer of the status of our objects: one JSON merge patch a run, with only what has changed.
+
+Every patch carries the resourceVersion it was made from. When somebody else has written in between, the object is
+read again and the same change is made to what is there now: conditions and fields of others are never lost (REL-14).
+A run's own view decides what is observed: its generation and its request token, not newer ones (REL-36).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from headrace.api.kinds import KINDS, KindInfo
+from headrace.api.meta import RECONCILE_REQUEST
+from headrace.core.clock import Clock
+from headrace.kube.client import Client
+from headrace.kube.counter import PROGRESS, WORK
+from headrace.kube.errors import Conflict
+from headrace.kube.resource import Resource
+from headrace.model.errors import StepError, Waiting
+from headrace.model.objects import LiveObject
+from headrace.model.outcome import Condition, Outcome
+from headrace.model.plan import InventoryEntry
+from headrace.status import conditions, summary
+from headrace.status.events import NORMAL, WARNING, Events
+from headrace.status.redaction import redact
+from headrace.status.rules import rules_of
+from headrace.status.summary import Verdict
+
+Status = dict[str, Any]
+Decide = Callable[[tuple[Condition, ...]], Verdict]
+
+ATTEMPTS = 5
+"""Tries of one patch before the run counts as failed."""
+
+
+class ApiStatusWriter:
+    """`model.scope.StatusWriter` over an API server, with the engine's own identity.
+
+    The field manager is upstream's for the kind: `gotk-kustomize-controller`, `gotk-source-controller`.
+    """
+
+    def __init__(self, client: Client, events: Events, clock: Clock,
+                 kinds: Mapping[tuple[str, str], KindInfo[Any]] = KINDS) -> None:
+        self._client = client
+        self._events = events
+        self._clock = clock
+        self._kinds = kinds
+
+    async def progress(self, live: LiveObject, reason: str, message: str,
+                       conditions: Sequence[Condition]) -> LiveObject:
+        """See `StatusWriter.progress`. Not counted among the requests that the work itself needs."""
+        rules = rules_of(live.reference.group)
+        told = _redacted(conditions)
+        text = redact(message)
+        return await self._change(
+            live, lambda existing: summary.in_progress(reason, text, told, rules, existing), purpose=PROGRESS)
+
+    async def inventory(self, live: LiveObject, entries: Sequence[InventoryEntry],
+                        progress: tuple[str, str]) -> LiveObject:
+        """See `StatusWriter.inventory`. The progress goes along, and costs no patch of its own."""
+        reason, message = progress
+        status = _status(live)
+        existing = conditions.decode(status)
+        verdict = summary.in_progress(reason, redact(message), (), rules_of(live.reference.group), existing)
+        inventory = {"entries": [{"id": entry.id, "v": entry.v} for entry in entries]}
+        verdict = msgspec.structs.replace(verdict, fields={"inventory": inventory})
+        return await self._patch(live, self._difference(live, status, verdict, final=False), WORK)
+
+    async def succeeded(self, live: LiveObject, outcome: Outcome) -> LiveObject:
+        """See `StatusWriter.succeeded`. A success after failures is an event, whatever the outcome says."""
+        rules = rules_of(live.reference.group)
+        outcome = msgspec.structs.replace(
+            outcome, message=redact(outcome.message), conditions=_redacted(outcome.conditions))
+        recovered = summary.recovered(conditions.decode(_status(live)))
+        written = await self._change(live, lambda _: summary.succeeded(outcome, rules))
+        message = outcome.event or (outcome.message if recovered else "")
+        if message:
+            annotations = _revision(live, outcome.revision) | outcome.event_annotations
+            await self._event(written, NORMAL, outcome.event_reason or outcome.reason, message, annotations)
+        return written
+
+    async def failed(self, live: LiveObject, error: StepError, next_after: float | None) -> LiveObject:
+        """See `StatusWriter.failed`. Waiting is no warning, and is told once."""
+        rules = rules_of(live.reference.group)
+        clean = _clean(error)
+        written = await self._change(live, lambda existing: summary.failed(clean, rules, existing))
+        waiting = isinstance(error, Waiting)
+        if not error.quiet and not (waiting and written is live):
+            type_ = NORMAL if waiting else WARNING
+            revision = error.status.get("lastAttemptedRevision", "")
+            await self._event(written, type_, error.reason, clean.message, _revision(live, str(revision)))
+        return written
+
+    async def suspended(self, live: LiveObject) -> LiveObject:
+        """See `StatusWriter.suspended`."""
+        rules = rules_of(live.reference.group)
+        return await self._change(live, lambda existing: summary.suspended(rules, existing))
+
+    # -- the patch -----------------------------------------------------------------------------------------------
+
+    async def _change(self, live: LiveObject, decide: Decide, purpose: str = WORK) -> LiveObject:
+        """Patch what `decide` makes of the conditions that are there, again on each conflict. Returns the object as it
+        is then. An object that is another one by now is returned as it is: nobody waits for that status any more."""
+        final = purpose != PROGRESS
+        for attempt in range(ATTEMPTS):
+            status = _status(live)
+            patch = self._difference(live, status, decide(conditions.decode(status)), final=final)
+            try:
+                return await self._patch(live, patch, purpose)
+            except Conflict:
+                fresh = await self._client.get(self._resource(live), live.metadata.namespace, live.metadata.name)
+                if fresh.metadata.uid != live.metadata.uid:
+                    return fresh
+                if attempt + 1 == ATTEMPTS or ("inventory" in patch and _inventory(fresh) != _inventory(live)):
+                    raise
+                live = _rebased(live, fresh)
+        raise AssertionError("unreachable")
+
+    def _difference(self, live: LiveObject, status: Status, verdict: Verdict, *, final: bool) -> Status:
+        """The merge patch of the status: only what is not there already."""
+        after = conditions.changed(
+            conditions.decode(status), verdict.conditions, verdict.removed,
+            generation=live.metadata.generation, now=self._clock.now())
+        fields: Status = dict(verdict.fields)
+        fields["conditions"] = msgspec.to_builtins(after)
+        if verdict.observed:
+            fields["observedGeneration"] = live.metadata.generation
+        requested = live.metadata.annotation(RECONCILE_REQUEST)
+        if final and requested:
+            fields["lastHandledReconcileAt"] = requested
+        return merge_patch({name: status.get(name) for name in fields}, fields)
+
+    async def _patch(self, live: LiveObject, patch: Status, purpose: str) -> LiveObject:
+        if not patch:
+            return live
+        body = {"metadata": {"resourceVersion": live.metadata.resource_version}, "status": patch}
+        return await self._client.patch(
+            self._resource(live), live.metadata.namespace, live.metadata.name, msgspec.json.encode(body),
+            subresource="status", field_manager=f"gotk-{self._kind(live).component}", purpose=purpose)
+
+    async def _event(self, live: LiveObject, type_: str, reason: str, message: str,
+                     annotations: Mapping[str, str]) -> None:
+        await self._events.record(
+            live, self._kind(live), type_=type_, reason=reason, message=message, annotations=annotations)
+
+    def _kind(self, live: LiveObject) -> KindInfo[Any]:
+        return self._kinds[live.reference.group_kind]
+
+    def _resource(self, live: LiveObject) -> Resource:
+        kind = self._kind(live)
+        return Resource(kind.group, kind.storage_version, kind.kind, kind.plural, namespaced=True)
+
+
+def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Status:
+    """The JSON merge patch (RFC 7386) from `before` to `after`; None in `after` is absence."""
+    patch: Status = {}
+    for name in before.keys() | after.keys():
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            inner = merge_patch(old, new)
+            if inner:
+                patch[name] = inner
+        elif old != new:
+            patch[name] = new
+    return patch
+
+
+def _status(live: LiveObject) -> Status:
+    """The status as it is stored, whatever stands in it."""
+    content = msgspec.json.decode(live.raw)
+    status = content.get("status") if isinstance(content, dict) else None
+    return status if isinstance(status, dict) else {}
+
+
+def _inventory(live: LiveObject) -> object:
+    return _status(live).get("inventory")
+
+
+def _rebased(live: LiveObject, fresh: LiveObject) -> LiveObject:
+    """What the run has seen, on the status that is there now."""
+    metadata = msgspec.structs.replace(live.metadata, resource_version=fresh.metadata.resource_version)
+    return msgspec.structs.replace(live, raw=fresh.raw, metadata=metadata)
+
+
+def _redacted(told: Sequence[Condition]) -> tuple[Condition, ...]:
+    return tuple(msgspec.structs.replace(condition, message=redact(condition.message)) for condition in told)
+
+
+def _clean(error: StepError) -> StepError:
+    """The same error without secrets in its message."""
+    clean = StepError.__new__(type(error))
+    clean.__dict__.update(error.__dict__)
+    clean.message = redact(error.message)
+    return clean
+
+
+def _revision(live: LiveObject, revision: str) -> dict[str, str]:
+    return {f"{live.reference.group}/revision": revision} if revision else {}
