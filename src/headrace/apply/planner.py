@@ -25,14 +25,12 @@ from headrace.model.reference import Reference
 class Known:
     """What is known of one object without asking: the record of the last apply, and the watch's view.
 
-    `watched` says whether `live` can be trusted (None then means that the object does not exist); `behind` that the
-    watch has not seen our own last write yet.
+    `watched` says whether `live` can be trusted: None then means that the object does not exist or is not ours.
     """
 
     record: Record | None = None
     live: LiveObject | None = None
     watched: bool = False
-    behind: bool = False
 
 
 Look = Callable[[Reference], Known]
@@ -80,9 +78,9 @@ def drifted(known: Known, signature: Part) -> bool:
     if record is None or not known.watched:
         return True
     if known.live is None:
-        return not known.behind
+        return True
     if newer(known.live.metadata.resource_version, record.resource_version) is False:
-        return False  # the watch has not seen our own write yet, or nothing happened since
+        return False  # nothing happened since our last write
     return signature.digest(known.live) != record.signature
 
 

@@ -7,20 +7,17 @@ controller that adds a field or an annotation of its own wakes nobody (KS-APPLY-
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-
-import msgspec
 
 from headrace.api.kustomization import CHECKSUM, OWNER_NAME, OWNER_NAMESPACE
 from headrace.apply.control import CONTROL_KEYS
-from headrace.model.objects import LiveObject, ManagedField, Metadata
+from headrace.kube.objects import LAST_APPLIED, field_set_digest
+from headrace.model.objects import LiveObject, ManagedField
 from headrace.model.read import Part
 
 FIELD_MANAGER = "kustomize-controller"
 """Upstream's field manager, so that objects move over without a change (KS-APPLY-14)."""
 
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 CLEANED_ANNOTATIONS = (LAST_APPLIED, CHECKSUM, "fluxcd.io/sync-checksum")
 CLEANED_LABELS = ("fluxcd.io/sync-gc-mark",)
 """Left-overs of other tools that a clean-up removes (spec section 4.4)."""
@@ -40,48 +37,16 @@ def is_taken_over(field: ManagedField, overridden: Iterable[str] = ()) -> bool:
     return field.manager.startswith(("kubectl", *overridden))
 
 
-def project(live: LiveObject, overridden: tuple[str, ...] = ()) -> LiveObject:
-    """What the watch of delivered objects keeps in memory; the signature of the result is that of `live`."""
-    meta = live.metadata
-    slim = Metadata(
-        name=meta.name,
-        namespace=meta.namespace,
-        uid=meta.uid,
-        resource_version=meta.resource_version,
-        generation=meta.generation,
-        deletion_timestamp=meta.deletion_timestamp,
-        labels=_kept(meta.labels, CLEANED_LABELS),
-        annotations=_kept(meta.annotations, CLEANED_ANNOTATIONS),
-        managed_fields=[_slim(f) for f in meta.managed_fields or () if is_ours(f) or is_taken_over(f, overridden)],
-    )
-    return LiveObject(live.reference, live.api_version, slim, b"", partial=True)
-
-
 def _kept(values: dict[str, str] | None, emptied: tuple[str, ...]) -> dict[str, str]:
     keys = (OWNER_NAME, OWNER_NAMESPACE, *CONTROL_KEYS)
     kept = {key: value for key, value in (values or {}).items() if key in keys}
     return kept | {key: "" for key in emptied if key in (values or {})}
 
 
-def _slim(field: ManagedField) -> ManagedField:
-    return ManagedField(
-        manager=field.manager,
-        operation=field.operation,
-        subresource=field.subresource,
-        fields_v1=msgspec.Raw(b'"' + _fields_digest(field).encode() + b'"'),
-    )
-
-
-def _fields_digest(field: ManagedField) -> str:
-    """Digest of a field set; that of a projected entry is what it holds in its place."""
-    raw = bytes(field.fields_v1)
-    return raw[1:-1].decode() if raw.startswith(b'"') else hashlib.blake2b(raw, digest_size=12).hexdigest()
-
-
 def _extract(live: LiveObject, overridden: tuple[str, ...]) -> object:
     meta = live.metadata
     fields = sorted(
-        (f.manager, f.operation, _fields_digest(f))
+        (f.manager, f.operation, field_set_digest(f))
         for f in meta.managed_fields or ()
         if is_ours(f) or is_taken_over(f, overridden)
     )

@@ -1,6 +1,7 @@
 """Whether a tree still holds what a renderer read of another one: then there is nothing to render anew.
 
-Files are compared by content, directories by the names they list, and paths looked for in vain by their absence.
+Kinds of reads and digests are those that the toolbox reports: a file by its content, a directory by the names it
+lists, a link by its target, a path looked for in vain by its absence. Without a digest only the kind counts.
 """
 
 from __future__ import annotations
@@ -14,45 +15,52 @@ from pathlib import Path
 from headrace.model.artifact import Tree
 from headrace.model.manifests import FileRead
 
+FILE, DIRECTORY, LINK, ABSENT = "file", "dir", "link", "absent"
+
 
 def changed_read(reads: Iterable[FileRead], tree: Tree) -> FileRead | None:
-    """The first read that gives something else in `tree`, or None when all are the same.
-
-    Blocks on the disk: call it in a thread when the list is long.
-    """
+    """The first read that gives something else in `tree`, or None when all are the same. Blocks on the disk."""
+    root = tree.directory.resolve()
     for read in reads:
-        if digest_of(tree.directory, read.path, read.kind) != read.digest:
+        if not _same(root, read):
             return read
     return None
 
 
-def digest_of(root: Path, path: str, kind: str) -> str:
-    """Digest of one read as the toolbox reports it. A path that is of another kind now, or outside, has none."""
-    target = _inside(root, path)
+def _same(root: Path, read: FileRead) -> bool:
+    path = root / read.path
     try:
-        mode = target.stat().st_mode if target is not None else 0
-        if target is None or mode == 0:
-            return "outside"
-        if kind == "absent":
-            return "present"
-        if kind == "dir" and stat.S_ISDIR(mode):
-            return directory_digest(target)
-        if kind == "file" and stat.S_ISREG(mode):
-            return hashlib.sha256(target.read_bytes()).hexdigest()
-        return "other"
-    except OSError:
-        return "" if kind == "absent" else "gone"
+        # Links above the last name are reads of their own, so following them says nothing new; none leads outside.
+        if not path.parent.resolve().is_relative_to(root) and path != root:
+            return False
+        kind = _kind(path)
+        return kind == read.kind and (not read.digest or _digest(path, kind) == read.digest)
+    except (OSError, RuntimeError):
+        return False
 
 
-def directory_digest(directory: Path) -> str:
-    """Digest of what a directory lists: sorted names, directories with a slash behind, a newline after each."""
-    with os.scandir(directory) as entries:
-        names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries)
-    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
+def _kind(path: Path) -> str:
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return ABSENT
+    if stat.S_ISLNK(mode):
+        return LINK
+    return DIRECTORY if stat.S_ISDIR(mode) else FILE if stat.S_ISREG(mode) else ""
 
 
-def _inside(root: Path, path: str) -> Path | None:
-    """The file that `path` names, links followed; None when that is outside of the tree."""
-    base = root.resolve()
-    resolved = (base / path.lstrip("/")).resolve()
-    return resolved if resolved.is_relative_to(base) else None
+def _digest(path: Path, kind: str) -> str:
+    if kind == LINK:
+        content = os.fsencode(path.readlink())
+    elif kind == DIRECTORY:
+        with os.scandir(path) as entries:
+            content = "\n".join(sorted(entry.name + _mark(entry) for entry in entries)).encode()
+    else:
+        content = path.read_bytes()
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _mark(entry: os.DirEntry[str]) -> str:
+    if entry.is_symlink():
+        return "@"
+    return "/" if entry.is_dir() else ""

@@ -31,8 +31,6 @@ DECISIONS: list[Any] = [
     pytest.param(Known(record(), EDITED, watched=True), Action.PENDING, "drifted", id="edited"),
     pytest.param(Known(record(), None, watched=True), Action.PENDING, "drifted", id="deleted"),
     pytest.param(
-        Known(record(), None, watched=True, behind=True), Action.UNCHANGED, "", id="our creation is not seen yet"),
-    pytest.param(
         Known(record(version="12"), EDITED, watched=True), Action.UNCHANGED, "",
         id="the watch is older than our write"),
     pytest.param(Known(record()), Action.PENDING, "not known", id="not watched"),

@@ -1,0 +1,291 @@
+"""Applying a stage: dry-run what is not known to be unchanged, then write what differs, in the order of kinds.
+
+A stage in which any dry-run fails applies nothing (KS-APPLY-06). What is written is remembered at once, object by
+object, so that a run that is cut short repeats nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from headrace.apply import control, decision, order
+from headrace.apply.applied import OwnerRecords, Record
+from headrace.apply.decision import Step
+from headrace.apply.messages import (
+    ObjectFailure,
+    apply_failure,
+    dry_run_failure,
+    namespace_missing,
+    stage_failed,
+)
+from headrace.apply.planner import DRIFTED, skipped
+from headrace.apply.rivalry import Rivalry
+from headrace.apply.signature import FIELD_MANAGER
+from headrace.apply.takeover import take_over_patch
+from headrace.apply.target import Target
+from headrace.core.failpoints import failpoint_async
+from headrace.kube.client import JSON_PATCH
+from headrace.kube.errors import ApiError, KubeError, NotFound
+from headrace.kube.resource import Resource
+from headrace.model.manifests import Manifest
+from headrace.model.objects import LiveObject
+from headrace.model.plan import Action, Change, ChangeSet, PlanEntry, Stage
+from headrace.model.read import Part, Read
+from headrace.model.reference import Reference
+from headrace.model.scope import Scope
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+TERMINATION_LOOKS = (0.1, 2.0)
+"""Seconds between looks whether an object that is being recreated is gone: from the first to the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyOptions:
+    """What the Kustomization and the settings say about applying."""
+
+    force: bool = False
+    concurrent: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A plan entry whose dry-run has told what to do."""
+
+    entry: PlanEntry
+    resource: Resource
+    step: Step
+    reason: str
+    live: LiveObject | None = None
+    """What the cluster holds, where it was read."""
+    version: str = ""
+    """The resourceVersion that an apply without effect will answer with; empty for an object that does not exist."""
+
+
+class Applier:
+    """Applies the stages of one run. `answers` collects what the cluster holds after each write."""
+
+    def __init__(
+        self, target: Target, records: OwnerRecords, rivalry: Rivalry, scope: Scope, options: ApplyOptions
+    ) -> None:
+        self._target = target
+        self._records = records
+        self._rivalry = rivalry
+        self._scope = scope
+        self._options = options
+        self._places = asyncio.Semaphore(options.concurrent)
+        self.answers: dict[Reference, LiveObject] = {}
+
+    async def apply(self, stage: Stage, done: ChangeSet) -> ChangeSet:
+        """The changes of one stage; `done` are those of the stages before, for the error's text.
+
+        Raises Retry(ReconciliationFailed) naming every object that failed, Superseded.
+        """
+        pending = [entry for entry in stage.entries if entry.action is Action.PENDING]
+        settled = [self._settled(entry) for entry in stage.entries if entry.action is not Action.PENDING]
+        await self._target.watch({entry.manifest.reference.group_kind for entry in stage.entries})
+        checked, failures = await self._each(pending, self._check)
+        if failures:
+            raise stage_failed(failures, done)
+        changes = list(settled)
+        for _, group in itertools.groupby(checked, lambda c: order.rank(c.entry.manifest.reference)):
+            made, failures = await self._each(group, self._act)
+            changes += made
+            if failures:
+                raise stage_failed(failures, done + ChangeSet(tuple(changes)))
+        return ChangeSet(tuple(changes))
+
+    async def _each(
+        self, items: Iterable[Item], work: Callable[[Item], Awaitable[T]]
+    ) -> tuple[list[T], list[ObjectFailure]]:
+        """`work` on all items at a time, as many as have a place: results and failures, each in order."""
+
+        async def one(item: Item) -> T | ObjectFailure:
+            try:
+                async with self._places:
+                    return await work(item)
+            except _Failed as error:
+                return error.failure
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(item)) for item in items]
+        results = [task.result() for task in tasks]
+        failures = [result for result in results if isinstance(result, ObjectFailure)]
+        return [result for result in results if not isinstance(result, ObjectFailure)], failures
+
+    # -- objects that need no request ------------------------------------------------------------------------------
+
+    def _settled(self, entry: PlanEntry) -> Change:
+        reference = entry.manifest.reference
+        if entry.action is Action.SKIPPED:
+            self._skip(entry.manifest, self._target.look(reference, None).live, entry.reason)
+        elif entry.reason:
+            self._scope.note(f"{reference}: {entry.reason}")
+        return Change(reference, entry.action, reason=entry.reason)
+
+    def _skip(self, manifest: Manifest, live: LiveObject | None, reason: str) -> None:
+        """Remember the object as left alone, so that the end of the reason wakes us."""
+        self._scope.note(f"{manifest.reference} skipped: {reason}")
+        version = live.metadata.resource_version if live is not None else ""
+        record = Record(manifest.digest, self._target.signature.digest(live), version, skipped=True)
+        self._records.put(manifest.reference, record)
+        self._scope.record(read_of(manifest.reference, record, self._target.signature))
+
+    # -- dry-run ---------------------------------------------------------------------------------------------------
+
+    async def _check(self, entry: PlanEntry) -> _Checked:
+        """Ask the cluster what an apply would do. Raises _Failed."""
+        manifest = entry.manifest
+        try:
+            resource = await self._target.resource(manifest.reference.group_kind, manifest.version)
+            if resource.namespaced and not manifest.reference.namespace:
+                raise _Failed(namespace_missing(manifest))
+            live = await self._steered(manifest, resource)
+            answer, created = await self._dry_run(manifest, resource)
+            step, reason = decision.after_dry_run(
+                entry, answer, created=created, live=live, overridden=self._target.overridden
+            )
+            version = "" if created else answer.metadata.resource_version
+            if step is Step.COMPARE:
+                return await self._compare(entry, resource, answer)
+            return _Checked(entry, resource, step, reason, live, version)
+        except KubeError as error:
+            raise _Failed(dry_run_failure(manifest, error)) from error
+
+    async def _steered(self, manifest: Manifest, resource: Resource) -> LiveObject | None:
+        """The live object where its own control annotations count and the dry-run's answer would hide them."""
+        known = self._target.look(manifest.reference, None)
+        if known.live is not None or known.watched or not control.steers(manifest):
+            return known.live
+        return await self._get(manifest, resource)
+
+    async def _dry_run(self, manifest: Manifest, resource: Resource) -> tuple[LiveObject, bool]:
+        try:
+            applied = await self._send(manifest, resource, dry_run=True)
+        except ApiError as error:
+            if not decision.is_immutable(error.status, error.reason, str(error)):
+                raise
+            if not await self._recreated(manifest, resource):
+                raise
+            applied = await self._send(manifest, resource, dry_run=True)
+        return applied
+
+    async def _compare(self, entry: PlanEntry, resource: Resource, answer: LiveObject) -> _Checked:
+        """Nothing is known of the object: look at it, and leave it when the dry-run changed nothing (KS-APPLY-07)."""
+        live = await self._get(entry.manifest, resource)
+        if live is None:
+            return _Checked(entry, resource, Step.APPLY, "does not exist any more")
+        if reason := skipped(entry.manifest, live):
+            return _Checked(entry, resource, Step.SKIP, reason, live)
+        if decision.differs(live.content(), answer.content()):
+            return _Checked(entry, resource, Step.APPLY, "differs", live, live.metadata.resource_version)
+        return _Checked(entry, resource, Step.COMPARE, "as wanted", live, live.metadata.resource_version)
+
+    # -- writes ----------------------------------------------------------------------------------------------------
+
+    async def _act(self, checked: _Checked) -> Change:
+        """Do what the dry-run has told. Raises _Failed."""
+        manifest, reference = checked.entry.manifest, checked.entry.manifest.reference
+        if checked.step is Step.SKIP:
+            self._skip(manifest, checked.live, checked.reason)
+            return Change(reference, Action.SKIPPED, reason=checked.reason)
+        if checked.step is Step.COMPARE and checked.live is not None:
+            self._remember(manifest, checked.live)
+            return Change(reference, Action.UNCHANGED, checked.live.metadata, checked.reason)
+        try:
+            if checked.step is Step.TAKE_OVER:
+                await self._take_over(manifest, checked.resource)
+            await failpoint_async("apply-before-write")
+            live, created = await self._send(manifest, checked.resource, dry_run=False)
+            await failpoint_async("apply-after-write")
+        except KubeError as error:
+            raise _Failed(apply_failure(manifest, error)) from error
+        self._remember(manifest, live)
+        return self._change(checked, live, created=created)
+
+    def _change(self, checked: _Checked, live: LiveObject, *, created: bool) -> Change:
+        reference, version = checked.entry.manifest.reference, live.metadata.resource_version
+        written = Action.CREATED if created else Action.CONFIGURED
+        action = Action.UNCHANGED if version == checked.version else written
+        if action is not Action.UNCHANGED:
+            self._scope.note(f"{reference} {action.value}: {checked.reason}")
+            if checked.entry.reason == DRIFTED:
+                self._rivalry.corrected(reference)
+        return Change(reference, action, live.metadata, checked.reason)
+
+    def _remember(self, manifest: Manifest, live: LiveObject) -> None:
+        """Subscribe to the object as it is now, before any watch hears of it: our own write is no news."""
+        signature = self._target.signature.digest(live)
+        record = Record(manifest.digest, signature, live.metadata.resource_version)
+        self._records.put(manifest.reference, record)
+        self._scope.record(read_of(manifest.reference, record, self._target.signature))
+        self._target.observe(live)
+        self.answers[manifest.reference] = live
+
+    async def _send(self, manifest: Manifest, resource: Resource, *, dry_run: bool) -> tuple[LiveObject, bool]:
+        reference = manifest.reference
+        applied = await self._target.client.apply(
+            resource, reference.namespace, reference.name, manifest.body,
+            field_manager=FIELD_MANAGER, force=True, dry_run=dry_run,
+        )
+        return applied.live, applied.created
+
+    async def _get(self, manifest: Manifest, resource: Resource) -> LiveObject | None:
+        try:
+            return await self._target.client.get(resource, manifest.reference.namespace, manifest.reference.name)
+        except NotFound:
+            return None
+
+    async def _take_over(self, manifest: Manifest, resource: Resource) -> None:
+        """Make the fields of kubectl and of older managers ours (spec section 4.4)."""
+        live = await self._get(manifest, resource)
+        patch = take_over_patch(live, manifest.api_version, self._target.overridden) if live is not None else b""
+        if patch:
+            await self._target.client.patch(
+                resource, manifest.reference.namespace, manifest.reference.name, patch,
+                content_type=JSON_PATCH, field_manager=FIELD_MANAGER,
+            )
+
+    # -- force -----------------------------------------------------------------------------------------------------
+
+    async def _recreated(self, manifest: Manifest, resource: Resource) -> bool:
+        """Delete a live object that cannot be changed, where that was asked for (KS-FORCE-01..05).
+
+        Returns False when it was not asked for or there is nothing to delete.
+        """
+        live = await self._get(manifest, resource)
+        if live is None:
+            return False
+        if not (self._options.force or control.forced(manifest) or control.forced(live.metadata)):
+            return False
+        self._scope.note(f"{manifest.reference} is recreated: force")
+        meta, reference = live.metadata, manifest.reference
+        await self._target.client.delete(resource, reference.namespace, reference.name, uid=meta.uid)
+        await self._scope.wait(
+            self._gone(manifest, resource, meta.uid), on=(reference,), note=f"termination of {reference}"
+        )
+        return True
+
+    async def _gone(self, manifest: Manifest, resource: Resource, uid: str) -> None:
+        pause, longest = TERMINATION_LOOKS
+        while (live := await self._get(manifest, resource)) is not None and live.metadata.uid == uid:
+            await self._target.clock.sleep(pause)
+            pause = min(pause * 2, longest)
+
+
+def read_of(reference: Reference, record: Record, signature: Part) -> Read:
+    """The subscription to a delivered object as it was left."""
+    return Read(reference, signature.name, record.signature, record.resource_version)
+
+
+class _Failed(Exception):
+    """Carries the failure of one object out of its task; the others go on."""
+
+    def __init__(self, failure: ObjectFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure

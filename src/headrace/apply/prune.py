@@ -1,0 +1,125 @@
+"""Pruning: delete what was owned and is wanted no more (spec section 3.5, KS-GC-01..08).
+
+An object is deleted only when it is in the inventory, carries our owner labels on a read made just before, and is
+still the one that was read (uid and resourceVersion as preconditions of the DELETE). Otherwise it is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from headrace.apply import control, inventory, order
+from headrace.apply.inventory import UnreadableEntryError
+from headrace.apply.target import Target
+from headrace.core.failpoints import failpoint_async
+from headrace.kube.errors import Conflict, KubeError, NotFound
+from headrace.kube.resource import Resource
+from headrace.model.errors import Retry
+from headrace.model.plan import Action, Change, ChangeSet, InventoryEntry
+from headrace.model.reference import Reference
+
+PRUNE_FAILED = "PruneFailed"
+
+ATTEMPTS = 10
+"""Reads and deletes of one object: its status may move between the two, each time with a new resourceVersion."""
+
+
+class Pruned(msgspec.Struct, frozen=True, gc=False):
+    """What became of the stale objects. `kept` are the entries that stay in the inventory since their deletion was
+    not accepted, `failures` why."""
+
+    changes: ChangeSet
+    kept: tuple[InventoryEntry, ...] = ()
+    failures: tuple[str, ...] = ()
+
+    def error(self) -> Retry | None:
+        """The error of the run, None when all went well (KS-GC-06, KS-GC-08)."""
+        if not self.failures:
+            return None
+        lines = [str(change) for change in self.changes.effective]
+        text = "delete failed, errors: " + "; ".join(self.failures)
+        return Retry(PRUNE_FAILED, "\n".join([text, *lines]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stale:
+    entry: InventoryEntry
+    reference: Reference
+    version: str
+
+
+async def prune(
+    target: Target, stale: Iterable[InventoryEntry], labels: Mapping[str, str], *, concurrent: int = 4
+) -> Pruned:
+    """Delete the objects of `stale` entries, in the reverse order of applying. `labels` are the owner labels."""
+    objects, unreadable = _readable(stale, target.name)
+    objects.sort(key=lambda o: order.sort_key(o.reference), reverse=True)
+    places = asyncio.Semaphore(concurrent)
+    results: list[tuple[_Stale, Change | str]] = []
+    for _, group in itertools.groupby(objects, lambda o: order.rank(o.reference)):
+        async with asyncio.TaskGroup() as tasks:
+            running = [(o, tasks.create_task(_prune_one(target, o, labels, places))) for o in group]
+        results += [(o, task.result()) for o, task in running]
+    failed = [(o.entry, result) for o, result in results if isinstance(result, str)]
+    return Pruned(
+        ChangeSet(tuple(result for _, result in results if isinstance(result, Change))),
+        kept=tuple(sorted([*(entry for entry, _ in failed), *(entry for entry, _ in unreadable)])),
+        failures=tuple(text for _, text in (*failed, *unreadable)),
+    )
+
+
+def _readable(
+    stale: Iterable[InventoryEntry], cluster: str
+) -> tuple[list[_Stale], list[tuple[InventoryEntry, str]]]:
+    objects: list[_Stale] = []
+    unreadable: list[tuple[InventoryEntry, str]] = []
+    for entry in stale:
+        try:
+            reference, version = inventory.parse(entry.id, entry.v, cluster)
+        except UnreadableEntryError as error:
+            unreadable.append((entry, str(error)))
+        else:
+            objects.append(_Stale(entry, reference, version))
+    return objects, unreadable
+
+
+async def _prune_one(
+    target: Target, stale: _Stale, labels: Mapping[str, str], places: asyncio.Semaphore
+) -> Change | str:
+    """The change made of one object, or why it could not be deleted. A kind that is not served (any more) is not
+    the same as an object that does not exist (REL-06)."""
+    try:
+        async with places:
+            resource = await target.any_resource(stale.reference.group_kind, stale.version)
+            return await _delete(target, resource, stale.reference, labels)
+    except KubeError as error:
+        return f"{stale.reference} delete failed: {error}"
+
+
+async def _delete(target: Target, resource: Resource, reference: Reference, labels: Mapping[str, str]) -> Change:
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            live = await target.client.get(resource, reference.namespace, reference.name, metadata_only=True)
+            meta = live.metadata
+            if not control.owned(meta, labels):
+                return Change(reference, Action.SKIPPED, meta, "carries no owner labels of this object")
+            if reason := control.kept(meta):
+                return Change(reference, Action.SKIPPED, meta, reason)
+            await failpoint_async("prune-before-delete")
+            await target.client.delete(
+                resource, reference.namespace, reference.name, uid=meta.uid, resource_version=meta.resource_version
+            )
+            await failpoint_async("prune-after-delete")
+            return Change(reference, Action.DELETED, meta)
+        except NotFound:
+            return Change(reference, Action.UNCHANGED, reason="is gone already")
+        except Conflict:
+            if attempt >= ATTEMPTS:
+                raise
