@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from headrace.api.meta import UNOBSERVED, ApiStruct, LocalObjectReference, StatusCondition
-from headrace.api.validation import Interval, Rule, Time, Validation
+from headrace.api.validation import Interval, LegacyNamespace, Rule, Time, Validation
 from headrace.model.objects import Metadata
 from headrace.model.plan import InventoryEntry
 
@@ -69,7 +69,7 @@ class KubeConfigSecretReference(ApiStruct, frozen=True, gc=False):
     key: str = ""
     """Key of the kubeconfig; `value`, then `value.yaml` when empty."""
 
-    namespace: str = ""
+    namespace: LegacyNamespace = None
     """Legacy. Honoured only when it is the namespace of the referring object."""
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-from headrace.api.validation import Time, Validation
+from headrace.api.validation import LegacyNamespace, Time, Validation
 from headrace.model.artifact import Artifact
 from headrace.model.outcome import Condition
 
@@ -52,7 +52,7 @@ class SecretReference(ApiStruct, frozen=True, gc=False):
     name: str
     """Name of the Secret."""
 
-    namespace: str = ""
+    namespace: LegacyNamespace = None
     """Legacy. Honoured only when it is the namespace of the referring object."""
 
 

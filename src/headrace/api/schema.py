@@ -72,7 +72,7 @@ def _unwrap(hint: object) -> tuple[list[Validation], object]:
     """Collects the Validation marks of (nested) Annotated and takes `| None` off."""
     validations: list[Validation] = []
     while True:
-        marks = getattr(hint, "__metadata__", ())
+        marks: tuple[object, ...] = getattr(hint, "__metadata__", ())
         validations[:0] = [mark for mark in marks if isinstance(mark, Validation)]
         if marks:
             hint = hint.__origin__  # type: ignore[attr-defined]
@@ -94,6 +94,7 @@ def _constraints(validation: Validation) -> Schema:
         "maxLength": validation.max_length,
         "minimum": validation.minimum,
         "format": validation.format or None,
+        "nullable": validation.nullable or None,
     }
     schema: Schema = {name: value for name, value in given.items() if value is not None}
     if validation.default is not msgspec.UNSET:

@@ -22,6 +22,7 @@ class Validation:
     max_length: int | None = None
     minimum: int | None = None
     format: str = ""
+    nullable: bool = False
     default: object = msgspec.UNSET
 
 
@@ -38,6 +39,9 @@ Interval = Annotated[str, Validation(pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 
 ShortTimeout = Annotated[str, Validation(pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m))+$")]
 """A duration without hours: timeouts of sources."""
+
+LegacyNamespace = Annotated[str | None, Validation(nullable=True)]
+"""A namespace beside the name of a Secret: upstream drops it whatever it is, so null must be admitted too."""
 
 Time = Annotated[str, Validation(format="date-time")]
 """A time in RFC 3339."""
