@@ -9,7 +9,7 @@ class Random:
     """Numbers and ids by chance. The same `seed` gives the same sequence; None takes the seed from the system."""
 
     def __init__(self, seed: int | None = None) -> None:
-        self._source = random.Random(seed)
+        self._source = random.Random(seed)  # noqa: S311 - jitter and names, nothing that protects
 
     def uniform(self, low: float, high: float) -> float:
         """A number between `low` and `high`."""

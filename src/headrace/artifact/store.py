@@ -1,0 +1,355 @@
+"""The store of artifacts on disk: content packed once, linked to a path for each object, old ones collected.
+
+Layout below the root: `<kind>/<namespace>/<name>/<file>` is served; `.headrace/` holds what is not: `content/` (each
+tar.gz once, by digest), `trees/` (opened content), `git/` (mirrors), `tmp/` (emptied at start).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import BinaryIO
+
+from headrace.artifact.files import link_over, new_directory, new_file, sync_directory
+from headrace.artifact.pack import NEW_HASH, Packed, pack
+from headrace.core.clock import Clock, rfc3339
+from headrace.core.failpoints import failpoint
+from headrace.core.unpack import ArchiveRefused, inspect
+from headrace.model.artifact import Artifact
+
+_PRIVATE = ".headrace"
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]*")
+_CONTENTS = 4096
+"""Contents whose making is remembered, so that the next object that wants the same packs nothing."""
+
+Produce = Callable[[Path], Awaitable[None]]
+"""Writes the files of a content below an empty directory."""
+
+
+class Integrity(Enum):
+    """What is found in the place of an artifact."""
+
+    SOUND = "sound"
+    LOST = "lost"
+    TAMPERED = "tampered"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the artifacts of one object are kept: `gitrepository/<namespace>/<name>`. Raises ValueError if unsafe."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __post_init__(self) -> None:
+        for segment in (self.kind, self.namespace, self.name):
+            if not _SEGMENT.fullmatch(segment):
+                raise ValueError(f"'{segment}' cannot be part of a path")
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A file that was hashed, recognised by what the file system says of it."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+    @classmethod
+    def of(cls, path: Path) -> _Seen:
+        status = path.lstat()
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class Store:
+    """The artifacts of this engine. `address` is the `host:port` in their URLs.
+
+    `ttl` seconds and `records` say how long old ones stay (sources.md section 3). One engine at a time uses a root.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        address: str,
+        clock: Clock,
+        *,
+        ttl: float = 60.0,
+        records: int = 2,
+        algorithm: str = "sha256",
+    ) -> None:
+        self.root = root
+        self.address = address
+        self._clock = clock
+        self._ttl = ttl
+        self._records = records
+        self._algorithm = algorithm
+        self._private = root / _PRIVATE
+        self._contents: OrderedDict[str, Packed] = OrderedDict()
+        self._making: dict[str, asyncio.Lock] = {}
+        self._tars: dict[str, str] = {}
+        self._verified: dict[tuple[str, str], _Seen] = {}
+        self._superseded: dict[Path, float] = {}
+        self._made: dict[Path, float] = {}
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the folders and drop what an earlier process left half done (SEC-54)."""
+        for name in ("tmp", "trees"):
+            shutil.rmtree(self._private / name, ignore_errors=True)
+        for name in ("tmp", "trees", "content", "git"):
+            (self._private / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._private.chmod(0o700)
+
+    @property
+    def scratch(self) -> Path:
+        """For files and directories that are moved into their place when complete."""
+        return self._private / "tmp"
+
+    @property
+    def trees(self) -> Path:
+        """For opened contents."""
+        return self._private / "trees"
+
+    @property
+    def mirrors(self) -> Path:
+        """For mirrors of git remotes."""
+        return self._private / "git"
+
+    def installation_key(self) -> bytes:
+        """32 random bytes, made once for this root, that keep names derived from credentials meaningless."""
+        path = self._private / "key"
+        if not path.is_file() or path.stat().st_size != 32:
+            with new_file(self.scratch) as (file, written):
+                file.write(secrets.token_bytes(32))
+            written.replace(path)
+            sync_directory(self._private)
+        return path.read_bytes()
+
+    async def content(self, key: str, produce: Produce) -> Packed:
+        """The packed content known by `key`; `produce` makes its files when nobody has yet, once at a time.
+
+        Raises OSError (disk full: nothing is changed), and what `produce` raises.
+        """
+        lock = self._making.setdefault(key, asyncio.Lock())
+        async with lock:
+            known = self._contents.get(key)
+            if known is not None and self._is_unchanged(self._content_path(known.digest), known.digest):
+                self._contents.move_to_end(key)
+                return known
+            packed = await self._make(produce)
+            self._remember(key, packed)
+            return packed
+
+    def _remember(self, key: str, packed: Packed) -> None:
+        self._contents[key] = packed
+        if len(self._contents) > _CONTENTS:
+            self._contents.popitem(last=False)
+        if len(self._making) > 2 * _CONTENTS:
+            self._making = {name: lock for name, lock in self._making.items() if lock.locked()}
+
+    async def _make(self, produce: Produce) -> Packed:
+        with new_directory(self.scratch) as directory:
+            await produce(directory)
+            return await asyncio.to_thread(self._pack, directory)
+
+    def _pack(self, directory: Path) -> Packed:
+        """Pack, then offer the directory as the opened tree, which saves the first reader the unpacking."""
+        with new_file(self.scratch) as (file, written):
+            packed = pack(directory, file, self._algorithm)
+        failpoint("artifact.packed")
+        target = self._content_path(packed.digest)
+        written.replace(target)
+        sync_directory(target.parent)
+        self._made[target] = self._clock.monotonic()
+        self._tars[packed.digest] = packed.tar_digest
+        self._verified[str(target), packed.digest] = _Seen.of(target)
+        tree = self.tree_path(packed.tar_digest)
+        if not tree.exists():
+            directory.rename(tree)
+        return packed
+
+    def _content_path(self, digest: str) -> Path:
+        return self._private / "content" / (digest.replace(":", "-") + ".tar.gz")
+
+    def tree_path(self, tar_digest: str) -> Path:
+        """Where the opened tree of a content stands when there is one."""
+        return self.trees / tar_digest.replace(":", "-")
+
+    async def publish(
+        self, place: Place, file_name: str, packed: Packed, revision: str, metadata: dict[str, str] | None = None
+    ) -> Artifact:
+        """Put a content at `<place>/<file_name>` and return the artifact for the status. Raises OSError."""
+        if not _SEGMENT.fullmatch(file_name):
+            raise ValueError(f"'{file_name}' cannot be the name of an artifact")
+        path = f"{place}/{file_name}"
+        await asyncio.to_thread(self._link, packed.digest, self.root / path)
+        return Artifact(
+            path=path,
+            url=self.url(path),
+            revision=revision,
+            digest=packed.digest,
+            last_update_time=rfc3339(self._clock.now()),
+            size=packed.size,
+            metadata=metadata,
+        )
+
+    def _link(self, digest: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        source = self._content_path(digest)
+        failpoint("artifact.link")
+        sound = self._is_unchanged(source, digest)
+        link_over(source, target, self.scratch)
+        failpoint("artifact.linked")
+        self._superseded.pop(target, None)
+        if sound:
+            self._verified[str(target), digest] = _Seen.of(target)
+
+    def _is_unchanged(self, path: Path, digest: str) -> bool:
+        """Whether the file is the one whose digest was computed."""
+        try:
+            return self._verified.get((str(path), digest)) == _Seen.of(path)
+        except FileNotFoundError:
+            return False
+
+    def url(self, path: str) -> str:
+        """The address under which a path is served."""
+        return f"http://{self.address}/{path}"
+
+    async def verify(self, artifact: Artifact) -> Integrity:
+        """Look at the file of an artifact; one that does not match its digest is deleted (SRC-COM-20..22)."""
+        return await asyncio.to_thread(self._verify, artifact)
+
+    def _verify(self, artifact: Artifact) -> Integrity:
+        path = self.locate(artifact.path)
+        if path is None or not artifact.digest:
+            return Integrity.LOST
+        try:
+            if self._is_unchanged(path, artifact.digest):
+                return Integrity.SOUND
+            seen = _Seen.of(path)
+            with path.open("rb") as file:
+                sound = matches(file, artifact.digest)
+        except FileNotFoundError:
+            return Integrity.LOST
+        if not sound:
+            path.unlink(missing_ok=True)
+            self._forget(artifact.digest)
+            return Integrity.TAMPERED
+        self._verified[str(path), artifact.digest] = seen
+        return Integrity.SOUND
+
+    def _forget(self, digest: str) -> None:
+        """Links share their bytes: what is damaged in one place is damaged in all."""
+        self._content_path(digest).unlink(missing_ok=True)
+        self._contents = OrderedDict((key, item) for key, item in self._contents.items() if item.digest != digest)
+        self._verified = {key: seen for key, seen in self._verified.items() if key[1] != digest}
+
+    def locate(self, path: str) -> Path | None:
+        """The file at a path of the store; None for what is none, leads elsewhere, or is not served (SEC-47)."""
+        segments = path.split("/")
+        if not all(_SEGMENT.fullmatch(segment) for segment in segments):
+            return None
+        current = self.root
+        for segment in segments:
+            current = current / segment
+            if current.is_symlink():
+                return None
+        return current if current.is_file() else None
+
+    def owns(self, artifact: Artifact) -> bool:
+        """Whether the artifact says that it is served from here."""
+        return artifact.url == self.url(artifact.path)
+
+    def known_tar_digest(self, digest: str) -> str:
+        """The digest of the tar inside a tar.gz of this digest, if this engine has seen it; else empty."""
+        return self._tars.get(digest, "")
+
+    async def tar_digest(self, artifact: Artifact) -> str:
+        """The digest of the tar inside an artifact of this store; empty when the file is not sound."""
+        known = self._tars.get(artifact.digest)
+        if known is None:
+            known = await asyncio.to_thread(self._read_tar_digest, artifact)
+            if known:
+                self._tars[artifact.digest] = known
+        return known
+
+    def _read_tar_digest(self, artifact: Artifact) -> str:
+        path = self.locate(artifact.path)
+        if path is None or self._verify(artifact) is not Integrity.SOUND:
+            return ""
+        with contextlib.suppress(ArchiveRefused, OSError), path.open("rb") as file:
+            return inspect(file).digest
+        return ""
+
+    async def remove(self, place: Place) -> None:
+        """Delete all artifacts of an object (SRC-COM-02)."""
+        await asyncio.to_thread(self._remove, place)
+
+    def _remove(self, place: Place) -> None:
+        shutil.rmtree(self.root / str(place), ignore_errors=True)
+        self._collect_contents(self._clock.monotonic())
+
+    async def collect(self, place: Place, current: Artifact | None) -> list[str]:
+        """Delete the old artifacts of an object, and contents that nobody links any more. Returns the paths deleted.
+
+        First those older than the TTL, then the oldest until `records` remain; never `current` (SRC-ART-06). The age
+        counts from when it was first seen not to be the current one.
+        """
+        return await asyncio.to_thread(self._collect, place, current)
+
+    def _collect(self, place: Place, current: Artifact | None) -> list[str]:
+        folder = self.root / str(place)
+        now = self._clock.monotonic()
+        old = {path: self._superseded.setdefault(path, now) for path in _others(folder, current)}
+        deleted: list[str] = []
+        remaining = self._records - 1
+        for path, since in sorted(old.items(), key=lambda item: item[1], reverse=True):
+            if now - since > self._ttl or remaining <= 0:
+                path.unlink(missing_ok=True)
+                self._superseded.pop(path, None)
+                deleted.append(f"{place}/{path.name}")
+            else:
+                remaining -= 1
+        if deleted:
+            self._collect_contents(now)
+        return deleted
+
+    def _collect_contents(self, now: float) -> None:
+        """A content with a single link is nobody's artifact, unless it was made a moment ago and is yet to be linked."""
+        for path in (self._private / "content").iterdir():
+            if path.lstat().st_nlink == 1 and now - self._made.get(path, -self._ttl) > self._ttl:
+                path.unlink(missing_ok=True)
+                self._made.pop(path, None)
+
+
+def _others(folder: Path, current: Artifact | None) -> list[Path]:
+    """The files of an object besides its current one. Their times are not looked at: clocks jump (REL-30, REL-31)."""
+    if not folder.is_dir():
+        return []
+    kept = Path(current.path).name if current else ""
+    with os.scandir(folder) as found:
+        return [folder / entry.name for entry in found if entry.is_file(follow_symlinks=False) and entry.name != kept]
+
+
+def matches(file: BinaryIO, digest: str) -> bool:
+    """Whether a file has the digest; never for an algorithm that is not accepted (SEC-33)."""
+    algorithm, _, expected = digest.partition(":")
+    if algorithm not in NEW_HASH or not expected:
+        return False
+    actual = hashlib.file_digest(file, NEW_HASH[algorithm]).hexdigest()
+    return secrets.compare_digest(actual, expected)

@@ -1,0 +1,126 @@
+"""Opened artifacts: the files of each content once on disk, shared by all who read them, collected when unused.
+
+A tree is known by the digest of its tar, and leased while somebody reads it, so that nothing in use disappears.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from headrace.artifact.fetch import Fetcher, failed
+from headrace.artifact.files import new_directory
+from headrace.artifact.store import Integrity, Store
+from headrace.core.clock import Clock
+from headrace.core.limits import UNPACK, UnpackLimits
+from headrace.core.unpack import ArchiveRefused, unpack
+from headrace.model.artifact import Artifact, Tree
+
+_IDLE = 600.0
+"""Seconds for which a tree that nobody reads stays: until the next deliveries of the same revision are done."""
+
+
+class Trees:
+    """Opens artifacts of this store and, with a fetcher, those of others.
+
+    `lost` is told of an artifact of this store whose file is missing or damaged, so that its source makes it anew.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        fetcher: Fetcher | None = None,
+        lost: Callable[[Artifact], None] | None = None,
+        limits: UnpackLimits = UNPACK,
+        idle: float = _IDLE,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._fetcher = fetcher
+        self._lost = lost
+        self._limits = limits
+        self._idle = idle
+        self._leases: Counter[Path] = Counter()
+        self._used: dict[Path, float] = {}
+        self._known: dict[str, str] = {}
+        self._opening: dict[str, asyncio.Lock] = {}
+
+    @contextlib.asynccontextmanager
+    async def open(self, artifact: Artifact) -> AsyncIterator[Tree]:
+        """The files of an artifact, read-only, for as long as the context is open.
+
+        Raises Retry(ArtifactFailed) when it is missing, damaged, refused or cannot be fetched; OSError (disk full).
+        """
+        async with self._opening.setdefault(artifact.digest, asyncio.Lock()):
+            digest = await self._opened(artifact)
+            path = self._store.tree_path(digest)
+            self._leases[path] += 1
+        try:
+            yield Tree(path, digest)
+        finally:
+            self._leases[path] -= 1
+            self._used[path] = self._clock.monotonic()
+
+    async def _opened(self, artifact: Artifact) -> str:
+        """The digest of the tree, which is on disk afterwards."""
+        known = self._known.get(artifact.digest) or self._store.known_tar_digest(artifact.digest)
+        if not known or not self._store.tree_path(known).is_dir():
+            known = await self._open_anew(artifact)
+            self._known[artifact.digest] = known
+        return known
+
+    async def _open_anew(self, artifact: Artifact) -> str:
+        own = await self._store.verify(artifact) if self._store.locate(artifact.path) else Integrity.LOST
+        path = self._store.locate(artifact.path) if own is Integrity.SOUND else None
+        if path is not None:
+            with path.open("rb") as file:
+                return await asyncio.to_thread(self._unpack, file)
+        if self._store.owns(artifact):
+            if self._lost is not None:
+                self._lost(artifact)
+            raise failed(f"artifact '{artifact.path}' is missing in storage or damaged; its source makes it anew")
+        return await self._fetch(artifact)
+
+    async def _fetch(self, artifact: Artifact) -> str:
+        if self._fetcher is None:
+            raise failed(f"artifact '{artifact.path}' is not in storage")
+        with tempfile.TemporaryFile(dir=self._store.scratch) as file:
+            await self._fetcher.fetch(artifact, file)
+            return await asyncio.to_thread(self._unpack, file)
+
+    def _unpack(self, file: BinaryIO) -> str:
+        with new_directory(self._store.scratch) as directory:
+            try:
+                digest = unpack(file, directory, self._limits).digest
+            except ArchiveRefused as error:
+                raise failed(f"failed to unpack artifact: {error}") from error
+            target = self._store.tree_path(digest)
+            if not target.is_dir():
+                directory.rename(target)
+            return digest
+
+    async def collect(self) -> None:
+        """Delete trees that nobody has read for a while."""
+        now = self._clock.monotonic()
+        for name in await asyncio.to_thread(os.listdir, self._store.trees):
+            path = self._store.trees / name
+            since = self._used.setdefault(path, now)
+            if self._leases[path] <= 0 and now - since > self._idle:
+                await self._delete(path)
+
+    async def _delete(self, path: Path) -> None:
+        """Out of sight first, in one step, so that nobody opens it while it goes."""
+        with new_directory(self._store.scratch) as folder:
+            path.rename(folder / "tree")
+            self._used.pop(path, None)
+            del self._leases[path]
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

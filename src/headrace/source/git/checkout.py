@@ -1,0 +1,177 @@
+"""From a commit in a mirror to files in a directory: read object by object, written by core.unpack.
+
+git itself never writes the files, so no hook, filter, attribute or link of the repository has any effect (SEC-08).
+Symbolic links are left out, as upstream does (SRC-ART-03); a submodule is an empty directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from headrace.core.limits import UNPACK, UnpackLimits
+from headrace.core.paths import PathRefused, printable
+from headrace.core.sandbox import SandboxError
+from headrace.core.unpack import ArchiveRefused, TreeWriter
+from headrace.source.git.errors import GitError
+from headrace.source.git.program import git, git_into
+from headrace.source.ignore import IGNORE_FILE, Ignore
+
+_CHUNK = 256 * 1024
+_SYMLINK, _EXECUTABLE = "120000", "100755"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which files of a commit are wanted: `spec.ignore` and `spec.sparseCheckout`."""
+
+    ignore: str | None = None
+    sparse: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Equal for equal selections."""
+        return repr((self.ignore, self.sparse))
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What is told of a commit: the first line of its message, and when it was made."""
+
+    id: str
+    subject: str
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    mode: str
+    kind: str
+    oid: str
+    size: int
+    path: str
+
+    @property
+    def is_directory(self) -> bool:
+        return self.kind != "blob"
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        return tuple(self.path.split("/"))
+
+
+async def read_commit(mirror: Path, commit: str, timeout: float) -> Commit:
+    """The commit's message and time. Raises GitError."""
+    completed = await git("show", "--no-patch", "--no-show-signature", "--format=%ct %s", commit, "--",
+                          cwd=mirror, timeout=timeout)  # fmt: skip
+    time, _, subject = completed.stdout.decode("utf-8", "replace").strip().partition(" ")
+    if completed.code != 0 or not time.isdigit():
+        raise GitError(f"unable to read commit '{commit}': {completed.errors[:256]}")
+    return Commit(commit, subject, int(time))
+
+
+async def check_out(
+    mirror: Path, commit: str, selection: Selection, directory: Path, timeout: float, limits: UnpackLimits = UNPACK
+) -> None:
+    """Write the selected files of the commit below `directory`, which exists and is empty.
+
+    Raises GitError when the tree holds what is refused or is too large, or a sparse path is missing (SRC-GIT-31);
+    OSError as the file system does.
+    """
+    try:
+        items = await _list(mirror, commit, timeout)
+        ignore = Ignore(await _ignore_files(mirror, items, timeout), selection.ignore)
+        chosen = _select(items, selection.sparse, ignore)
+        await _write(mirror, chosen, directory, timeout, limits)
+    except (SandboxError, ArchiveRefused, PathRefused) as error:
+        raise GitError(f"unable to check out commit '{commit}': {error}") from error
+
+
+async def _list(mirror: Path, commit: str, timeout: float) -> list[_Item]:
+    completed = await git("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", commit, cwd=mirror, timeout=timeout)
+    if completed.code != 0:
+        raise GitError(f"unable to read the tree of commit '{commit}': {completed.errors[:256]}")
+    return [_item(record) for record in completed.stdout.split(b"\0") if record]
+
+
+def _item(record: bytes) -> _Item:
+    head, _, path = record.partition(b"\t")
+    mode, kind, oid, size = head.decode("ascii").split()
+    return _Item(mode, kind, oid, int(size) if size.isdigit() else 0, path.decode("utf-8", "surrogateescape"))
+
+
+async def _ignore_files(mirror: Path, items: Sequence[_Item], timeout: float) -> list[tuple[tuple[str, ...], str]]:
+    """Every `.sourceignore` with its directory, those higher up first."""
+    found = [item for item in items if item.segments[-1] == IGNORE_FILE and item.kind == "blob"]
+    found = [item for item in found if item.mode != _SYMLINK and ".git" not in item.segments]
+    if not found:
+        return []
+    found.sort(key=lambda item: item.segments[:-1])
+    oids = "".join(f"{item.oid}\n" for item in found).encode()
+    contents = await git_into("cat-file", "--batch", cwd=mirror, timeout=timeout, stdin=oids,
+                              consume=lambda output: [b"".join(_blob(output, item)) for item in found])  # fmt: skip
+    return [(item.segments[:-1], text.decode("utf-8", "replace")) for item, text in zip(found, contents, strict=True)]
+
+
+def _select(items: Sequence[_Item], sparse: Sequence[str], ignore: Ignore) -> list[_Item]:
+    prefixes = _sparse_prefixes(items, sparse)
+    return [
+        item
+        for item in items
+        if item.mode != _SYMLINK
+        and (not prefixes or item.path.startswith(prefixes))
+        and not ignore.excludes(item.segments, item.is_directory)
+    ]
+
+
+def _sparse_prefixes(items: Sequence[_Item], sparse: Sequence[str]) -> tuple[str, ...]:
+    """The paths as plain prefixes, as upstream reads them (SRC-GIT-30)."""
+    prefixes = tuple(path.removeprefix("./").rstrip("/") for path in sparse)
+    if "" in prefixes or "." in prefixes:
+        return ()
+    known = {item.path for item in items}
+    for prefix in prefixes:
+        if prefix not in known:
+            raise GitError(f"failed to sparse checkout path {printable(prefix)}: no such file or directory")
+    return prefixes
+
+
+async def _write(
+    mirror: Path, items: Sequence[_Item], directory: Path, timeout: float, limits: UnpackLimits
+) -> None:
+    """Directories and files in the order of the tree; sizes are known before, so too much is refused at once."""
+    blobs = [item for item in items if not item.is_directory]
+    if sum(item.size for item in blobs) > limits.total_bytes:
+        raise ArchiveRefused(f"more than {limits.total_bytes} bytes when unpacked")
+    if len(items) > limits.files:
+        raise ArchiveRefused(f"more than {limits.files} files and directories")
+
+    def consume(output: BinaryIO) -> None:
+        with TreeWriter(directory, limits) as writer:
+            for item in items:
+                if item.is_directory:
+                    writer.directory(item.path)
+                else:
+                    writer.file(item.path, _blob(output, item), executable=item.mode == _EXECUTABLE)
+
+    oids = "".join(f"{item.oid}\n" for item in blobs).encode()
+    await git_into("cat-file", "--batch", cwd=mirror, timeout=timeout, stdin=oids, consume=consume)
+
+
+def _blob(output: BinaryIO, item: _Item) -> Iterator[bytes]:
+    """The next object of `cat-file --batch`: a line that names it, its bytes, a newline."""
+    header = output.readline(256)
+    if header != f"{item.oid} blob {item.size}\n".encode():
+        if not header:
+            raise EOFError
+        raise GitError(f"the mirror does not hold {printable(item.path)}")
+    left = item.size
+    while left:
+        data = output.read(min(left, _CHUNK))
+        if not data:
+            raise EOFError
+        left -= len(data)
+        yield data
+    output.read(1)

@@ -1,0 +1,76 @@
+"""Credentials for git over HTTP out of a Secret and a URL (sources.md 2.1, SRC-GIT-19..21, SRC-COM-28..30)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from headrace.core.egress import NO_TRUST, RemoteUrl, Trust
+
+SECRET_KEYS = (
+    "username", "password", "bearerToken", "ca.crt", "tls.crt", "tls.key", "caFile", "certFile", "keyFile",
+    "githubAppID", "githubAppInstallationID", "githubAppInstallationOwner", "githubAppPrivateKey",
+)  # fmt: skip
+"""What is read of a Secret; a change of anything else in it wakes nobody."""
+
+
+class ProviderMismatch(ValueError):
+    """The Secret is meant for another `spec.provider` (SRC-GIT-26)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An identity towards a server. Equal credentials are one identity, whoever names them (SEC-49)."""
+
+    authorization: str = field(default="", repr=False)
+    trust: Trust = NO_TRUST
+
+    @property
+    def identity(self) -> bytes:
+        """Bytes that are equal only for equal credentials. A secret."""
+        parts = (self.authorization.encode(), self.trust.ca, self.trust.certificate, self.trust.key)
+        return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+
+
+def http_credentials(secret: Mapping[str, bytes], url: RemoteUrl) -> Credentials:
+    """Credentials for an http or https URL; `secret` is the Secret's data, decoded, empty when there is none.
+
+    Raises ValueError saying which keys are wrong; never with a value.
+    """
+    if any(key.startswith("githubApp") for key in secret):
+        raise ProviderMismatch("secret has github app data but provider is not set to github")
+    return Credentials(_authorization(secret, url), _trust(secret) if url.scheme == "https" else NO_TRUST)
+
+
+def _authorization(secret: Mapping[str, bytes], url: RemoteUrl) -> str:
+    token = _text(secret, "bearerToken")
+    username, password = _text(secret, "username"), _text(secret, "password")
+    if token and (url.username or url.password):
+        raise ValueError("basic auth of the URL and bearerToken cannot be used together")
+    if token and not username:
+        return f"Bearer {token}"
+    if bool(username) != bool(password):
+        missing = "password" if username else "username"
+        raise ValueError(f"invalid secret: '{missing}' is missing for basic auth")
+    if not username:
+        username, password = url.username, url.password
+    if not username and not password:
+        return ""
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def _trust(secret: Mapping[str, bytes]) -> Trust:
+    ca = secret.get("ca.crt") or secret.get("caFile") or b""
+    certificate = secret.get("tls.crt") or secret.get("certFile") or b""
+    key = secret.get("tls.key") or secret.get("keyFile") or b""
+    if bool(certificate) != bool(key):
+        raise ValueError("invalid secret: 'tls.crt' and 'tls.key' must be given together")
+    return Trust(ca=ca, certificate=certificate, key=key)
+
+
+def _text(secret: Mapping[str, bytes], key: str) -> str:
+    value = secret.get(key, b"").decode("utf-8", "replace")
+    if any(ord(char) < 32 for char in value.rstrip("\r\n")):
+        raise ValueError(f"invalid secret: '{key}' contains control characters")
+    return value.rstrip("\r\n") if key == "bearerToken" else value

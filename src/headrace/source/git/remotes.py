@@ -1,0 +1,227 @@
+"""Git remotes, shared: objects that name the same repository with the same identity share one poll and one fetch.
+
+A remote is a URL and an identity (SEC-49). Whoever asks when an answer is being fetched waits for that answer; whoever
+asks soon after uses it. When a ref is seen to have moved, `changed` tells the engine, which wakes all who read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headrace.core.clock import Clock
+from headrace.core.egress import Egress, RemoteUrl
+from headrace.core.limits import UNPACK, UnpackLimits
+from headrace.model.read import Read
+from headrace.model.reference import REMOTE, Reference
+from headrace.source.git.checkout import Commit, Selection, check_out, read_commit
+from headrace.source.git.credentials import Credentials
+from headrace.source.git.errors import EmptyRepository, GitError, RefNotFound
+from headrace.source.git.http import HttpTransport
+from headrace.source.git.mirror import Mirror
+from headrace.source.git.refs import (
+    MatchVersions,
+    RefKind,
+    RefTarget,
+    Resolved,
+    WantedRef,
+    part_digest,
+    resolve,
+    resolve_commit,
+)
+from headrace.source.git.transport import Transport
+
+GROUP, KIND = "remote", "GitRemote"
+FRESH = 2.0
+"""Seconds for which an answer serves everybody who does not ask for a newer one."""
+_FORGET = 3600.0
+"""Seconds after which a ref that nobody asked for is no longer polled with the others."""
+
+Changed = Callable[[Reference, str, str], None]
+"""Told that the part of a reference has another digest now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refs:
+    """Refs of a remote, and the read to record by whoever uses them."""
+
+    refs: Mapping[str, RefTarget]
+    read: Read
+
+
+@dataclass(slots=True)
+class _Poll:
+    """An answer of a server, good or bad, and when it was asked for."""
+
+    started: float
+    prefixes: frozenset[str]
+    refs: Mapping[str, RefTarget] = field(default_factory=dict)
+    error: GitError | None = None
+
+    def covers(self, prefix: str) -> bool:
+        return prefix in self.prefixes or any(prefix.startswith(p) for p in self.prefixes if p.endswith("/"))
+
+
+class Remote:
+    """One repository with one identity. Made by `Remotes`."""
+
+    def __init__(self, key: str, transport: Transport, mirror: Mirror, clock: Clock, changed: Changed) -> None:
+        self.key = key
+        self.reference = Reference(GROUP, KIND, "", key, cluster=REMOTE)
+        self.mirror = mirror
+        self._transport = transport
+        self._clock = clock
+        self._changed = changed
+        self._polling = asyncio.Lock()
+        self._fetching = asyncio.Lock()
+        self._wanted: dict[str, float] = {}
+        self._digests: dict[str, str] = {}
+        self._last: _Poll | None = None
+        self.used = 0.0
+
+    async def refs(self, prefix: str, *, max_age: float, timeout: float) -> Refs:
+        """The refs at `prefix` from an answer that was asked for at most `max_age` seconds before this call.
+
+        Those who call while another polls share the next answer. Raises GitError.
+        """
+        asked = self.used = self._clock.monotonic()
+        self._wanted[prefix] = asked
+        try:
+            async with asyncio.timeout(timeout), self._polling:
+                poll = self._last
+                if poll is None or not poll.covers(prefix) or poll.started < asked - _tolerance(poll, max_age):
+                    poll = self._last = await self._poll(timeout)
+        except TimeoutError as error:
+            raise GitError("context deadline exceeded: no answer in time") from error
+        if poll.error is not None:
+            raise poll.error
+        return Refs(poll.refs, Read(self.reference, prefix, part_digest(prefix, poll.refs)))
+
+    async def _poll(self, timeout: float) -> _Poll:
+        started = self._clock.monotonic()
+        self._wanted = {prefix: asked for prefix, asked in self._wanted.items() if asked > started - _FORGET}
+        prefixes = frozenset(self._wanted)
+        try:
+            refs = await self._transport.refs(sorted(prefixes), timeout)
+        except GitError as error:
+            return _Poll(started, prefixes, error=error)
+        self._tell(prefixes, refs)
+        return _Poll(started, prefixes, refs)
+
+    def _tell(self, prefixes: frozenset[str], refs: Mapping[str, RefTarget]) -> None:
+        """Say what moved, after those who wait for this answer have had their turn."""
+        loop = asyncio.get_running_loop()
+        for prefix in prefixes:
+            digest = part_digest(prefix, refs)
+            known = self._digests.get(prefix)
+            self._digests[prefix] = digest
+            if known is not None and known != digest:
+                loop.call_soon(self._changed, self.reference, prefix, digest)
+
+    async def is_empty(self, timeout: float) -> bool:
+        """Whether the repository has no branch at all."""
+        refs = await self._transport.refs(["refs/heads/"], timeout)
+        return not refs
+
+    async def hold(self, target: Resolved, timeout: float) -> None:
+        """Have the commit in the mirror: one fetch, however many ask. Raises GitError."""
+        try:
+            async with asyncio.timeout(timeout), self._fetching:
+                if not self.mirror.holds(target.commit):
+                    await self.mirror.fetch(target, timeout)
+        except TimeoutError as error:
+            raise GitError(f"context deadline exceeded: no clone within {timeout:g}s") from error
+
+    async def check_out(
+        self, target: Resolved, selection: Selection, directory: Path, timeout: float, limits: UnpackLimits
+    ) -> None:
+        """Write the files of a commit that `hold` has brought. Raises GitError, OSError."""
+        async with asyncio.timeout(timeout), self._fetching:
+            await check_out(self.mirror.directory, target.commit, selection, directory, timeout, limits)
+
+    async def discard(self) -> None:
+        async with self._fetching:
+            await self.mirror.discard()
+
+
+def _tolerance(poll: _Poll, max_age: float) -> float:
+    """A failure serves those who waited for it, and for a moment others, but no longer."""
+    return min(max_age, FRESH) if poll.error is not None else max_age
+
+
+class Remotes:
+    """All git remotes of the engine.
+
+    `directory` holds the mirrors; `key` is this installation's secret, so that names of directories tell nothing of
+    credentials; `match_versions` sorts semver tags; `changed` is told of refs that moved.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        key: bytes,
+        egress: Egress,
+        clock: Clock,
+        match_versions: MatchVersions,
+        changed: Changed,
+        limits: UnpackLimits = UNPACK,
+    ) -> None:
+        self._directory = directory
+        self._key = key
+        self._egress = egress
+        self._clock = clock
+        self._match_versions = match_versions
+        self._changed = changed
+        self._limits = limits
+        self._remotes: dict[str, Remote] = {}
+
+    def remote(self, url: RemoteUrl, credentials: Credentials) -> Remote:
+        """The remote of a URL and an identity, always the same one."""
+        location = url.text.rstrip("/").encode()
+        data = len(location).to_bytes(8, "big") + location + credentials.identity
+        key = hashlib.blake2b(data, digest_size=16, key=self._key).hexdigest()
+        found = self._remotes.get(key)
+        if found is None:
+            transport = HttpTransport(url, credentials, self._egress)
+            mirror = Mirror(self._directory / key, transport)
+            found = self._remotes[key] = Remote(key, transport, mirror, self._clock, self._changed)
+        return found
+
+    async def resolve(self, remote: Remote, want: WantedRef, refs: Refs | None, timeout: float) -> Resolved:
+        """The commit that `want` means among `refs` (None only for a commit, for which nobody is asked).
+
+        Raises GitError: RefNotFound, EmptyRepository, or what else went wrong; ValueError for a bad semver range.
+        """
+        if want.kind is RefKind.COMMIT or refs is None:
+            return resolve_commit(want)
+        try:
+            found = await resolve(want, refs.refs, self._match_versions)
+        except RefNotFound:
+            if want.kind is RefKind.BRANCH and await remote.is_empty(timeout):
+                raise EmptyRepository("git repository is empty") from None
+            raise
+        return found[0] if len(found) == 1 else await self._newest(remote, found, timeout)
+
+    async def _newest(self, remote: Remote, found: list[Resolved], timeout: float) -> Resolved:
+        """Versions of equal precedence differ only in build metadata: the newest commit is meant (SRC-GIT-07)."""
+        commits: dict[str, Commit] = {}
+        for one in found:
+            await remote.hold(one, timeout)
+            commits[one.commit] = await read_commit(remote.mirror.directory, one.commit, timeout)
+        return max(found, key=lambda one: (commits[one.commit].time, one.ref))
+
+    async def commit(self, remote: Remote, target: Resolved, timeout: float) -> Commit:
+        """The commit itself, fetched when it is not here yet. Raises GitError."""
+        await remote.hold(target, timeout)
+        return await read_commit(remote.mirror.directory, target.commit, timeout)
+
+    async def check_out(
+        self, remote: Remote, target: Resolved, selection: Selection, directory: Path, timeout: float
+    ) -> None:
+        """Write the selected files of the commit below an empty directory. Raises GitError, OSError."""
+        await remote.hold(target, timeout)
+        await remote.check_out(target, selection, directory, timeout, self._limits)
