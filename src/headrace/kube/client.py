@@ -379,6 +379,9 @@ class Client:
         options: dict[str, object] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
         if preconditions:
             options["preconditions"] = preconditions
+        if dry_run:
+            # The server ignores the query of a DELETE that has a body.
+            options["dryRun"] = ["All"]
         # Only with the uid is a second DELETE sure to meet nothing else than the first one's object.
         answer = await self.exchange(
             "DELETE",

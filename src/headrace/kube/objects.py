@@ -93,7 +93,8 @@ def without_last_applied(metadata: Metadata) -> Metadata:
 
 
 def slim(live: LiveObject) -> LiveObject:
-    """What a cache of metadata keeps by default: of field sets only a digest, no last-applied content, no bytes."""
+    """What a cache of metadata keeps by default: of field sets only a digest, no last-applied content, no
+    bytes."""
     fields = live.metadata.managed_fields
     reduced = None if fields is None else [without_field_set(field) for field in fields]
     metadata = msgspec.structs.replace(without_last_applied(live.metadata), managed_fields=reduced)
@@ -103,8 +104,8 @@ def slim(live: LiveObject) -> LiveObject:
 
 
 def without_field_set(field: ManagedField) -> ManagedField:
-    """The entry with a digest in place of its field set, which is often larger than the object: enough to tell
-    whether a manager's fields have changed."""
+    """The entry with a digest in place of its field set, which is often larger than the object: enough to
+    tell whether a manager's fields have changed."""
     digest = f'"{field_set_digest(field)}"'.encode()
     return msgspec.structs.replace(field, fields_v1=msgspec.Raw(digest))
 

@@ -1,0 +1,49 @@
+"""Fixtures for every test: a real control plane, a client of it, and a namespace of one's own.
+
+cluster    one embedded control plane for the whole run, whatever the number of workers (`cluster.kubeconfig`,
+`cluster.config`) client     an administrator's Client of it, closed after the test namespace  the name of a
+fresh namespace; deleted afterwards, without waiting for it
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import msgspec
+import pytest
+
+from headrace.kube.client import Client
+from headrace.kube.resource import Resource
+from tests.servers.control_plane import ControlPlane, shared_control_plane
+
+pytest_plugins = ("tests.conformance_plugin",)
+
+NAMESPACES = Resource("", "v1", "Namespace", "namespaces", namespaced=False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "spec(*ids): rows of docs/conformance that the test proves")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[ControlPlane]:
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    with shared_control_plane(shared / "control-plane") as running:
+        yield running
+
+
+@pytest.fixture
+async def client(cluster: ControlPlane) -> AsyncIterator[Client]:
+    async with Client(cluster.config) as client:
+        yield client
+
+
+@pytest.fixture
+async def namespace(client: Client) -> AsyncIterator[str]:
+    name = f"test-{secrets.token_hex(4)}"
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    await client.create(NAMESPACES, "", msgspec.json.encode(body))
+    yield name
+    await client.delete(NAMESPACES, "", name)
