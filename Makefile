@@ -44,8 +44,8 @@ $(VENV)/installed: $(VENV)/dependencies pyproject.toml src/headrace/__init__.py
 
 demo: build ## deliver examples/hello to an embedded cluster
 	$(BIN)/headrace up --once examples/hello
-	$(BIN)/headrace get all
-	$(BIN)/headrace tree
+	$(BIN)/headrace get all --all-namespaces
+	$(BIN)/headrace tree kustomization/flux-system
 
 bench: build ## measure: N=100 apps, OUT=FILE for JSON
 	$(BIN)/python -m bench --n $(N) $(if $(OUT),--out $(OUT))

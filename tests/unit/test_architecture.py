@@ -81,7 +81,7 @@ def users_of(names: set[str]) -> set[str]:
         pytest.param({"os.execv", "os.execve", "os.execvp", "os.execvpe"}, {"cli/kubectl.py"}, id="exec: kubectl"),
         # failpoints sleep on purpose, whatever clock is injected: they simulate a process that hangs
         pytest.param(CLOCKS, {"core/clock.py", "core/failpoints.py"}, id="time: core.clock"),
-        pytest.param({"random", "secrets", "uuid"}, {"core/random.py"}, id="chance: core.random"),
+        pytest.param({"random", "uuid"}, {"core/random.py"}, id="chance: core.random"),
         pytest.param(ARCHIVES, {"core/unpack.py"}, id="archives: core.unpack"),
         pytest.param(LOOSE_TASKS, set(), id="tasks: only in a TaskGroup"),
     ],
