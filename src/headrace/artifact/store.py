@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import re
 import secrets
@@ -26,8 +25,10 @@ from headrace.core.clock import Clock, rfc3339
 from headrace.core.failpoints import failpoint
 from headrace.core.unpack import ArchiveRefused, inspect
 from headrace.model.artifact import Artifact
+from headrace.model.reference import REMOTE, Reference
 
 _PRIVATE = ".headrace"
+_CHUNK = 1024 * 1024
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]*")
 _CONTENTS = 4096
 """Contents whose making is remembered, so that the next object that wants the same packs nothing."""
@@ -59,6 +60,17 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+FILE = "file"
+"""The part of a stored artifact that its source reads: the digest of the file, ABSENT when it is lost."""
+
+
+def stored_reference(path: str) -> Reference:
+    """What names the stored artifact at a path in reads, so that its source is woken when it is lost."""
+    kind, _, rest = path.partition("/")
+    namespace, _, rest = rest.partition("/")
+    return Reference("storage", kind, namespace, rest.partition("/")[0], cluster=REMOTE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +342,7 @@ class Store:
         return deleted
 
     def _collect_contents(self, now: float) -> None:
-        """A content with a single link is nobody's artifact, unless it was made a moment ago and is yet to be linked."""
+        """A content with a single link is nobody's artifact, unless it is new and yet to be linked."""
         for path in (self._private / "content").iterdir():
             if path.lstat().st_nlink == 1 and now - self._made.get(path, -self._ttl) > self._ttl:
                 path.unlink(missing_ok=True)
@@ -351,5 +363,7 @@ def matches(file: BinaryIO, digest: str) -> bool:
     algorithm, _, expected = digest.partition(":")
     if algorithm not in NEW_HASH or not expected:
         return False
-    actual = hashlib.file_digest(file, NEW_HASH[algorithm]).hexdigest()
-    return secrets.compare_digest(actual, expected)
+    actual = NEW_HASH[algorithm]()
+    while data := file.read(_CHUNK):
+        actual.update(data)
+    return secrets.compare_digest(actual.hexdigest(), expected)

@@ -120,7 +120,7 @@ class Trees:
     async def _delete(self, path: Path) -> None:
         """Out of sight first, in one step, so that nobody opens it while it goes."""
         with new_directory(self._store.scratch) as folder:
-            path.rename(folder / "tree")
+            os.rename(path, folder / "tree")  # noqa: PTH104 - one system call
             self._used.pop(path, None)
             del self._leases[path]
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -196,8 +196,11 @@ class HttpTransport:
             raise GitError(f"{what} for '{self.url.text}': {error}") from error
         except TimeoutError as error:
             raise GitError(f"{what} for '{self.url.text}': context deadline exceeded: no answer in time") from error
+        except aiohttp.ClientConnectorError as error:
+            reason = error.os_error.strerror or str(error.os_error)
+            raise GitError(f"{what} for '{self.url.text}': cannot connect: {reason}") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise GitError(f"{what} for '{self.url.text}': {error}") from error
+            raise GitError(f"{what} for '{self.url.text}': {str(error) or type(error).__name__}") from error
 
 
 def _check(answer: Answer, content_type: str) -> None:

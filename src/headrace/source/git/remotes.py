@@ -37,6 +37,9 @@ from headrace.source.git.transport import Transport
 GROUP, KIND = "remote", "GitRemote"
 FRESH = 2.0
 """Seconds for which an answer serves everybody who does not ask for a newer one."""
+_SETTLE = 0.02
+"""Seconds before others are told that a ref moved: those who waited for the same answer have recorded it by then."""
+_COMMITS = 32
 _FORGET = 3600.0
 """Seconds after which a ref that nobody asked for is no longer polled with the others."""
 
@@ -80,14 +83,14 @@ class Remote:
         self._wanted: dict[str, float] = {}
         self._digests: dict[str, str] = {}
         self._last: _Poll | None = None
-        self.used = 0.0
+        self._commits: dict[str, Commit] = {}
 
     async def refs(self, prefix: str, *, max_age: float, timeout: float) -> Refs:
         """The refs at `prefix` from an answer that was asked for at most `max_age` seconds before this call.
 
         Those who call while another polls share the next answer. Raises GitError.
         """
-        asked = self.used = self._clock.monotonic()
+        asked = self._clock.monotonic()
         self._wanted[prefix] = asked
         try:
             async with asyncio.timeout(timeout), self._polling:
@@ -112,14 +115,14 @@ class Remote:
         return _Poll(started, prefixes, refs)
 
     def _tell(self, prefixes: frozenset[str], refs: Mapping[str, RefTarget]) -> None:
-        """Say what moved, after those who wait for this answer have had their turn."""
+        """Say what moved."""
         loop = asyncio.get_running_loop()
         for prefix in prefixes:
             digest = part_digest(prefix, refs)
             known = self._digests.get(prefix)
             self._digests[prefix] = digest
             if known is not None and known != digest:
-                loop.call_soon(self._changed, self.reference, prefix, digest)
+                loop.call_later(_SETTLE, self._changed, self.reference, prefix, digest)
 
     async def is_empty(self, timeout: float) -> bool:
         """Whether the repository has no branch at all."""
@@ -135,16 +138,22 @@ class Remote:
         except TimeoutError as error:
             raise GitError(f"context deadline exceeded: no clone within {timeout:g}s") from error
 
+    async def commit(self, target: Resolved, timeout: float) -> Commit:
+        """The commit itself. Raises GitError."""
+        await self.hold(target, timeout)
+        known = self._commits.get(target.commit)
+        if known is None:
+            known = await read_commit(self.mirror.directory, target.commit, timeout)
+            self._commits = {**dict(list(self._commits.items())[-_COMMITS:]), target.commit: known}
+        return known
+
     async def check_out(
         self, target: Resolved, selection: Selection, directory: Path, timeout: float, limits: UnpackLimits
     ) -> None:
-        """Write the files of a commit that `hold` has brought. Raises GitError, OSError."""
-        async with asyncio.timeout(timeout), self._fetching:
-            await check_out(self.mirror.directory, target.commit, selection, directory, timeout, limits)
-
-    async def discard(self) -> None:
+        """Write the files of a commit. Raises GitError, OSError."""
+        await self.hold(target, timeout)
         async with self._fetching:
-            await self.mirror.discard()
+            await check_out(self.mirror.directory, target.commit, selection, directory, timeout, limits)
 
 
 def _tolerance(poll: _Poll, max_age: float) -> float:
@@ -208,20 +217,11 @@ class Remotes:
 
     async def _newest(self, remote: Remote, found: list[Resolved], timeout: float) -> Resolved:
         """Versions of equal precedence differ only in build metadata: the newest commit is meant (SRC-GIT-07)."""
-        commits: dict[str, Commit] = {}
-        for one in found:
-            await remote.hold(one, timeout)
-            commits[one.commit] = await read_commit(remote.mirror.directory, one.commit, timeout)
-        return max(found, key=lambda one: (commits[one.commit].time, one.ref))
-
-    async def commit(self, remote: Remote, target: Resolved, timeout: float) -> Commit:
-        """The commit itself, fetched when it is not here yet. Raises GitError."""
-        await remote.hold(target, timeout)
-        return await read_commit(remote.mirror.directory, target.commit, timeout)
+        times = {one.commit: (await remote.commit(one, timeout)).time for one in found}
+        return max(found, key=lambda one: (times[one.commit], one.ref))
 
     async def check_out(
         self, remote: Remote, target: Resolved, selection: Selection, directory: Path, timeout: float
     ) -> None:
         """Write the selected files of the commit below an empty directory. Raises GitError, OSError."""
-        await remote.hold(target, timeout)
         await remote.check_out(target, selection, directory, timeout, self._limits)

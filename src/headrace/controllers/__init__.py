@@ -1,0 +1,1 @@
+"""One thin controller for each kind, and the steps that several kinds share."""

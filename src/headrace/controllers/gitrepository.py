@@ -1,0 +1,350 @@
+"""GitRepository: a repository polled at a ref, its files packed and offered as an artifact (sources.md 2.1).
+
+The poll is shared with all objects that name the same repository with the same credentials; a ref that moved wakes
+them all. A run in which nothing moved writes nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from headrace.api.gitrepository import GitRepository
+from headrace.api.kinds import KINDS
+from headrace.api.meta import FINALIZER, SOURCE_GROUP
+from headrace.artifact.store import FILE, Integrity, Place, Store, stored_reference
+from headrace.artifact.trees import Trees
+from headrace.core.clock import Clock, parse_rfc3339
+from headrace.core.duration import parse_duration
+from headrace.core.egress import RemoteUrl, UrlRefused, parse_url
+from headrace.model.artifact import Artifact
+from headrace.model.errors import Retry, Stalled, StepError
+from headrace.model.objects import LiveObject
+from headrace.model.outcome import Condition, Outcome
+from headrace.model.read import Part, Read
+from headrace.model.reference import REMOTE, Reference
+from headrace.model.scope import Scope
+from headrace.model.trace import Cause
+from headrace.source.git.checkout import Selection
+from headrace.source.git.credentials import SECRET_KEYS, Credentials, ProviderMismatch, http_credentials
+from headrace.source.git.errors import (
+    AUTHENTICATION_FAILED,
+    FETCH_FAILED,
+    GitError,
+    operation_failed,
+    refused,
+)
+from headrace.source.git.refs import RefKind, Resolved, WantedRef, canonical_revision, wanted
+from headrace.source.git.remotes import FRESH, Refs, Remote, Remotes
+
+log = logging.getLogger(__name__)
+
+IN_STORAGE = "ArtifactInStorage"
+OUTDATED = "ArtifactOutdated"
+STORAGE_FAILED = "StorageOperationFailed"
+NOT_SUPPORTED = "NotSupported"
+_SUBJECT = 50
+_SHARED_AGE = 60.0
+"""A poll by interval may use an answer of another object's poll up to so many seconds old."""
+
+
+def _credential_data(live: LiveObject) -> dict[str, str]:
+    """The encoded values of the keys that git uses."""
+    data = live.content().get("data") or {}
+    return {key: data[key] for key in SECRET_KEYS if key in data}
+
+
+CREDENTIALS = Part("git-credentials", _credential_data, secret=True)
+
+
+class GitRepositoryController:
+    """Reconciles GitRepository objects; see `engine.controller` for the contract."""
+
+    kind = KINDS[(SOURCE_GROUP, "GitRepository")]
+    finalizer = FINALIZER
+    parts: tuple[Part, ...] = (CREDENTIALS,)
+
+    def __init__(self, remotes: Remotes, store: Store, trees: Trees, clock: Clock) -> None:
+        self._remotes = remotes
+        self._store = store
+        self._trees = trees
+        self._clock = clock
+
+    def timeout(self, repo: GitRepository) -> float:
+        """A poll, a fetch and a checkout, each with the time that the spec gives, and room for the rest."""
+        return 3 * parse_duration(repo.spec.timeout) + 60.0
+
+    def suspended(self, repo: GitRepository) -> bool:
+        return repo.spec.suspend
+
+    def retry_interval(self, repo: GitRepository) -> float | None:
+        """Exponential backoff."""
+        return None
+
+    async def reconcile(self, repo: GitRepository, scope: Scope) -> Outcome:
+        """Poll, and when the commit or the selection of files is another one: fetch, pack, publish.
+
+        Reasons: URLInvalid, NotSupported (stalled), AuthenticationFailed, GitOperationFailed, EmptyGitRepository,
+        InvalidProviderConfiguration (FetchFailed), ArchiveOperationFailed (StorageOperationFailed).
+        """
+        held = await self._held(repo, scope)
+        with _withdrawn_unless(held, repo):
+            want = _wanted(repo)
+            remote = await self._remote(repo, scope)
+            target = await self._poll(repo, remote, want, scope)
+            if held is None or not _is_current(repo, held, target):
+                return await self._renew(repo, remote, target, scope)
+            return await self._keep(repo, held, scope)
+
+    async def finalize(self, repo: GitRepository, scope: Scope) -> None:
+        """Delete the stored artifacts (SRC-COM-02)."""
+        await self._store.remove(_place(repo))
+
+    # -- what is there -------------------------------------------------------------------------------------------
+
+    async def _held(self, repo: GitRepository, scope: Scope) -> Artifact | None:
+        """The artifact of the last run, if its file is still what it was (SRC-COM-20..22)."""
+        artifact = repo.status.artifact
+        if artifact is None:
+            return None
+        with scope.step("verify"):
+            found = await self._store.verify(artifact)
+        if found is Integrity.SOUND:
+            return artifact
+        reason = "disappeared from storage" if found is Integrity.LOST else "does not match its digest"
+        scope.note(f"artifact '{artifact.path}' {reason}: it is made anew")
+        log.warning("artifact is made anew", extra={"artifact": artifact.path, "reason": reason})
+        return None
+
+    async def _remote(self, repo: GitRepository, scope: Scope) -> Remote:
+        url = _url(repo)
+        _refuse_unsupported(repo, url)
+        return self._remotes.remote(url, await _credentials(repo, url, scope))
+
+    async def _poll(self, repo: GitRepository, remote: Remote, want: WantedRef, scope: Scope) -> Resolved:
+        """The commit that the ref names now. Subscribes to the ref before it is known whether it exists."""
+        timeout = parse_duration(repo.spec.timeout)
+        refs: Refs | None = None
+        with scope.step("poll"), _told_by_git():
+            if want.kind is not RefKind.COMMIT:
+                refs = await remote.refs(want.prefix, max_age=self._max_age(repo, scope.causes), timeout=timeout)
+                scope.record(refs.read)
+            return await self._remotes.resolve(remote, want, refs, timeout)
+
+    def _max_age(self, repo: GitRepository, causes: Sequence[Cause]) -> float:
+        """How old an answer of the server may be: a person gets a new one, a new object one since its creation."""
+        whats = {cause.what for cause in causes}
+        if "requested" in whats:
+            return 0.0
+        if whats == {"changed"} and all(cause.reference and cause.reference.cluster == REMOTE for cause in causes):
+            return math.inf
+        if whats == {"created"}:
+            created = parse_rfc3339(repo.metadata.creation_timestamp) if repo.metadata.creation_timestamp else math.inf
+            return FRESH + min(max(0.0, self._clock.now() - created), _SHARED_AGE)
+        if whats <= {"interval", "started"}:
+            return max(FRESH, min(parse_duration(repo.spec.interval) / 4, _SHARED_AGE))
+        return FRESH
+
+    # -- what is done --------------------------------------------------------------------------------------------
+
+    async def _renew(self, repo: GitRepository, remote: Remote, target: Resolved, scope: Scope) -> Outcome:
+        """Store the artifact of the commit and say so."""
+        await _announce(target, scope)
+        timeout = parse_duration(repo.spec.timeout)
+        selection = Selection(repo.spec.ignore, repo.spec.sparse_checkout)
+        with scope.step("fetch"), _told_by_git(), _told_by_storage():
+            commit = await remote.commit(target, timeout)
+
+            async def produce(directory: Path) -> None:
+                await self._remotes.check_out(remote, target, selection, directory, timeout)
+
+            packed = await self._store.content(f"{remote.key} {target.commit} {selection.key}", produce)
+        with scope.step("store"), _told_by_storage():
+            artifact = await self._store.publish(_place(repo), f"{target.commit}.tar.gz", packed, target.revision)
+            artifact = _with_time_kept(artifact, repo.status.artifact)
+            await self._clean_up(repo, artifact)
+        return self._stored(repo, artifact, scope, subject=commit.subject)
+
+    async def _keep(self, repo: GitRepository, held: Artifact, scope: Scope) -> Outcome:
+        """Nothing moved; only the address in the URL may be another one (SRC-COM-23)."""
+        scope.note("no changes since last reconciliation")
+        await self._clean_up(repo, held)
+        revision = canonical_revision(held.revision)
+        artifact = msgspec.structs.replace(held, url=self._store.url(held.path), revision=revision)
+        return self._stored(repo, artifact, scope)
+
+    async def _clean_up(self, repo: GitRepository, current: Artifact) -> None:
+        """What is old goes; a failure of that is nobody's trouble."""
+        with contextlib.suppress(OSError):
+            await self._store.collect(_place(repo), current)
+            await self._trees.collect()
+
+    def _stored(self, repo: GitRepository, artifact: Artifact, scope: Scope, *, subject: str = "") -> Outcome:
+        """The outcome of a run after which `artifact` is in storage; an event only when its content is new."""
+        scope.record(Read(stored_reference(artifact.path), FILE, artifact.digest))
+        message = f"stored artifact for revision '{artifact.revision}'"
+        before = repo.status.artifact
+        is_new = before is None or before.digest != artifact.digest
+        annotations = {f"{SOURCE_GROUP}/revision": artifact.revision, f"{SOURCE_GROUP}/digest": artifact.digest}
+        return Outcome(
+            reason="Succeeded",
+            message=message,
+            status=_observed(repo, artifact),
+            conditions=(Condition(IN_STORAGE, "True", "Succeeded", message),),
+            event=_event(repo, subject, scope.causes) if is_new or _was_requested(scope.causes) else "",
+            event_reason="NewArtifact" if is_new else "GitOperationSucceeded",
+            event_annotations=annotations,
+            revision=artifact.revision,
+            after=parse_duration(repo.spec.interval),
+        )
+
+
+def _place(repo: GitRepository) -> Place:
+    return Place("gitrepository", repo.metadata.namespace, repo.metadata.name)
+
+
+def _wanted(repo: GitRepository) -> WantedRef:
+    try:
+        return wanted(repo.spec.ref)
+    except ValueError as error:
+        raise refused(f"invalid spec.ref: {error}", "GitOperationFailed") from error
+
+
+def _url(repo: GitRepository) -> RemoteUrl:
+    try:
+        return parse_url(repo.spec.url, ("http", "https", "ssh"))
+    except UrlRefused as error:
+        raise refused(str(error)) from error
+
+
+def _refuse_unsupported(repo: GitRepository, url: RemoteUrl) -> None:
+    """What would be ignored silently is refused: `verify` above all."""
+    spec = repo.spec
+    missing = {
+        "ssh URLs are": url.scheme == "ssh",
+        f"spec.provider '{spec.provider}' is": spec.provider not in ("", "generic"),
+        "spec.verify is": spec.verify is not None,
+        "spec.proxySecretRef is": spec.proxy_secret_ref is not None,
+        "spec.recurseSubmodules is": spec.recurse_submodules,
+        "spec.include is": bool(spec.include),
+    }
+    for what, used in missing.items():
+        if used:
+            raise Stalled(NOT_SUPPORTED, f"{what} not supported yet", condition=FETCH_FAILED)
+
+
+async def _credentials(repo: GitRepository, url: RemoteUrl, scope: Scope) -> Credentials:
+    """Those of the Secret, else those of the URL. A missing Secret is retried, and its creation wakes."""
+    data: dict[str, bytes] = {}
+    named = repo.spec.secret_ref
+    if named is not None:
+        if named.namespace not in ("", repo.metadata.namespace):
+            raise refused("spec.secretRef.namespace is not the namespace of the object", AUTHENTICATION_FAILED)
+        secret = await scope.read(Reference("", "Secret", repo.metadata.namespace, named.name), CREDENTIALS)
+        shown = f"{repo.metadata.namespace}/{named.name}"
+        if secret is None:
+            message = f"failed to get secret '{shown}': secrets \"{named.name}\" not found"
+            raise Retry(AUTHENTICATION_FAILED, message, condition=FETCH_FAILED)
+        data = _decoded(secret, shown)
+    try:
+        return http_credentials(data, url)
+    except ProviderMismatch as error:
+        raise Retry("InvalidProviderConfiguration", str(error), condition=FETCH_FAILED) from error
+    except ValueError as error:
+        message = f"failed to configure authentication options: {error}"
+        raise Retry(AUTHENTICATION_FAILED, message, condition=FETCH_FAILED) from error
+
+
+def _decoded(secret: LiveObject, shown: str) -> dict[str, bytes]:
+    try:
+        return {key: base64.b64decode(value) for key, value in _credential_data(secret).items()}
+    except ValueError:
+        message = f"secret '{shown}' cannot be decoded"
+        raise Retry(AUTHENTICATION_FAILED, message, condition=FETCH_FAILED) from None
+
+
+def _is_current(repo: GitRepository, held: Artifact, target: Resolved) -> bool:
+    """Whether the artifact is what this run would make (SRC-GIT-12..15)."""
+    status, spec = repo.status, repo.spec
+    return (
+        canonical_revision(held.revision) == target.revision
+        and status.observed_ignore == spec.ignore
+        and status.observed_sparse_checkout == spec.sparse_checkout
+        and not status.observed_recurse_submodules
+        and not status.observed_include
+    )
+
+
+async def _announce(target: Resolved, scope: Scope) -> None:
+    """Drift: seen by users only when building takes longer than a moment (SRC-COM-12)."""
+    news = f"new upstream revision '{target.revision}'"
+    outdated = Condition(OUTDATED, "True", "NewRevision", news)
+    await scope.progress("Progressing", f"building artifact: {news}", [outdated])
+
+
+def _with_time_kept(artifact: Artifact, before: Artifact | None) -> Artifact:
+    """The same content at the same place is the same artifact: its time stays."""
+    if before is None or (before.path, before.digest) != (artifact.path, artifact.digest):
+        return artifact
+    return msgspec.structs.replace(artifact, last_update_time=before.last_update_time)
+
+
+def _observed(repo: GitRepository, artifact: Artifact) -> dict[str, object]:
+    """Fields of the status: the artifact, and the spec that shaped it; None removes a field."""
+    spec = repo.spec
+    fields: dict[str, object] = {
+        "artifact": {key: value for key, value in msgspec.to_builtins(artifact).items() if value is not None},
+        "observedIgnore": spec.ignore,
+        "observedSparseCheckout": list(spec.sparse_checkout) or None,
+        "observedRecurseSubmodules": None,
+        "observedInclude": None,
+        "includedArtifacts": None,
+    }
+    return fields
+
+
+def _event(repo: GitRepository, subject: str, causes: Sequence[Cause]) -> str:
+    if not subject:
+        return "no changes since last reconciliation"
+    return f"stored artifact for commit '{subject if len(subject) <= _SUBJECT else subject[:_SUBJECT] + '...'}'"
+
+
+def _was_requested(causes: Sequence[Cause]) -> bool:
+    return any(cause.what == "requested" for cause in causes)
+
+
+@contextlib.contextmanager
+def _told_by_git() -> Iterator[None]:
+    try:
+        yield
+    except (GitError, ValueError) as error:
+        raise operation_failed(error if isinstance(error, GitError) else str(error)) from error
+
+
+@contextlib.contextmanager
+def _told_by_storage() -> Iterator[None]:
+    """A full or failing disk leaves the artifact that was there as it was (REL-18)."""
+    try:
+        yield
+    except OSError as error:
+        message = f"unable to archive artifact to storage: {error.strerror or error}"
+        raise Retry("ArchiveOperationFailed", message, condition=STORAGE_FAILED) from error
+
+
+@contextlib.contextmanager
+def _withdrawn_unless(held: Artifact | None, repo: GitRepository) -> Iterator[None]:
+    """A run that fails after the file was lost takes the artifact out of the status: it is not there (REL-17)."""
+    try:
+        yield
+    except StepError as error:
+        if held is None and repo.status.artifact is not None:
+            error.status = {**error.status, "artifact": None}
+        raise
+
+
