@@ -26,30 +26,39 @@ PRAGMA journal_mode = WAL;
 PRAGMA synchronous = OFF;
 CREATE TABLE IF NOT EXISTS applied (
   owner TEXT, cluster TEXT, grp TEXT, kind TEXT, namespace TEXT, name TEXT,
-  digest TEXT, signature TEXT, resource_version TEXT, skipped INTEGER,
+  digest TEXT, signature TEXT, resource_version TEXT, skipped INTEGER, vanishes INTEGER,
   PRIMARY KEY (owner, cluster, grp, kind, namespace, name)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS delivery (owner TEXT PRIMARY KEY, content BLOB) WITHOUT ROWID;
 PRAGMA user_version = 1;
 """
-_PUT = "INSERT OR REPLACE INTO applied VALUES (?,?,?,?,?,?,?,?,?,?)"
-_DROP = "DELETE FROM applied WHERE owner=? AND cluster=? AND grp=? AND kind=? AND namespace=? AND name=?"
-_GET = "SELECT cluster,grp,kind,namespace,name,digest,signature,resource_version,skipped FROM applied WHERE owner=?"
+_PUT = "INSERT OR REPLACE INTO applied VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+_DROP = """
+DELETE FROM applied
+WHERE owner=? AND cluster=? AND grp=? AND kind=? AND namespace=? AND name=?
+"""
+_GET = """
+SELECT cluster,grp,kind,namespace,name,digest,signature,resource_version,skipped,vanishes
+FROM applied WHERE owner=?
+"""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One object as it was left: digest of the manifest, drift signature, and the resourceVersion of that state.
 
     `skipped` objects were left alone on purpose; what their signature was then is remembered all the same.
+    `vanishes` says that the object goes away by itself (a Job with a TTL), which is neither drift nor bad health
+    until the next interval.
     """
 
     digest: str
     signature: str
     resource_version: str
     skipped: bool = False
+    vanishes: bool = False
 
 
-class Delivery(msgspec.Struct, frozen=True, gc=False):
+class LastDelivery(msgspec.Struct, frozen=True, gc=False):
     """The last complete delivery of one owner: everything its manifests were made from.
 
     `inputs` is the digest of the specification and the variables, `artifact` that of the artifact's file.
@@ -61,13 +70,13 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     reads: tuple[FileRead, ...]
 
 
-_deliveries = msgspec.json.Decoder(Delivery)
+_deliveries = msgspec.json.Decoder(LastDelivery)
 
 
 class OwnerRecords:
     """What is remembered of one owner. Changes are in memory at once, and on disk after `AppliedStore.save`."""
 
-    def __init__(self, owner: str, records: dict[Reference, Record], delivery: Delivery | None) -> None:
+    def __init__(self, owner: str, records: dict[Reference, Record], delivery: LastDelivery | None) -> None:
         self.owner = owner
         self.delivery = delivery
         self._records = records
@@ -94,7 +103,7 @@ class OwnerRecords:
         wanted = set(references)
         self.drop([r for r in self._records if r not in wanted])
 
-    def delivered(self, delivery: Delivery | None) -> None:
+    def delivered(self, delivery: LastDelivery | None) -> None:
         """Remember a delivery as complete; None while one is under way."""
         if delivery != self.delivery:
             self.delivery = delivery
@@ -166,14 +175,13 @@ class AppliedStore:
         except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
             log.warning("the store of applied objects cannot be read", extra={"error": str(error)})
             return OwnerRecords(uid, {}, None)
-        records = {Reference(r[1], r[2], r[3], r[4], r[0]): Record(r[5], r[6], r[7], bool(r[8])) for r in rows}
-        return OwnerRecords(uid, records, delivery)
+        return OwnerRecords(uid, dict(map(_record, rows)), delivery)
 
     def _write(
-        self, uid: str, changes: list[tuple[Reference, Record | None]], delivery: Delivery | None, delivery_dirty: bool
+        self, uid: str, changes: list[tuple[Reference, Record | None]], delivery: LastDelivery | None,
+        delivery_dirty: bool,
     ) -> None:
-        puts = [(*_key(uid, ref), rec.digest, rec.signature, rec.resource_version, rec.skipped)
-                for ref, rec in changes if rec is not None]
+        puts = [(*_key(uid, ref), *msgspec.structs.astuple(rec)) for ref, rec in changes if rec is not None]
         drops = [_key(uid, reference) for reference, record in changes if record is None]
         try:
             with self._open() as connection:
@@ -206,6 +214,12 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise
     path.chmod(0o600)
     return connection
+
+
+def _record(row: tuple[str, ...]) -> tuple[Reference, Record]:
+    cluster, group, kind, namespace, name, digest, signature, version, skipped, vanishes = row
+    reference = Reference(group, kind, namespace, name, cluster)
+    return reference, Record(digest, signature, version, bool(skipped), bool(vanishes))
 
 
 def _key(uid: str, reference: Reference) -> tuple[str, str, str, str, str, str]:

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
+
 from headrace.apply import control, decision, order
 from headrace.apply.applied import OwnerRecords, Record
 from headrace.apply.decision import Step
@@ -23,7 +25,7 @@ from headrace.apply.messages import (
     stage_failed,
 )
 from headrace.apply.planner import DRIFTED, skipped
-from headrace.apply.rivalry import Rivalry
+from headrace.apply.rivalry import Rivalry, last_manager
 from headrace.apply.signature import FIELD_MANAGER
 from headrace.apply.takeover import take_over_patch
 from headrace.apply.target import Target
@@ -43,6 +45,10 @@ Item = TypeVar("Item")
 
 TERMINATION_LOOKS = (0.1, 2.0)
 """Seconds between looks whether an object that is being recreated is gone: from the first to the last."""
+
+
+FOUGHT = "changed again and again by "
+"""Begins the reason of a change that corrects what a rival keeps changing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +140,7 @@ class Applier:
         version = live.metadata.resource_version if live is not None else ""
         record = Record(manifest.digest, self._target.signature.digest(live), version, skipped=True)
         self._records.put(manifest.reference, record)
-        self._scope.record(read_of(manifest.reference, record, self._target.signature))
+        subscribe(self._scope, manifest.reference, record, self._target.signature)
 
     # -- dry-run ---------------------------------------------------------------------------------------------------
 
@@ -198,6 +204,7 @@ class Applier:
             self._remember(manifest, checked.live)
             return Change(reference, Action.UNCHANGED, checked.live.metadata, checked.reason)
         try:
+            rival = await self._rival(checked)
             if checked.step is Step.TAKE_OVER:
                 await self._take_over(manifest, checked.resource)
             await failpoint_async("apply-before-write")
@@ -206,9 +213,17 @@ class Applier:
         except KubeError as error:
             raise _Failed(apply_failure(manifest, error)) from error
         self._remember(manifest, live)
-        return self._change(checked, live, created=created)
+        return self._change(checked, live, rival, created=created)
 
-    def _change(self, checked: _Checked, live: LiveObject, *, created: bool) -> Change:
+    async def _rival(self, checked: _Checked) -> str:
+        """Who changes the object again and again, where somebody does; empty otherwise."""
+        manifest = checked.entry.manifest
+        if checked.entry.reason != DRIFTED or not self._rivalry.fighting(manifest.reference):
+            return ""
+        live = await self._get(manifest, checked.resource)
+        return "" if live is None else last_manager(live)
+
+    def _change(self, checked: _Checked, live: LiveObject, rival: str, *, created: bool) -> Change:
         reference, version = checked.entry.manifest.reference, live.metadata.resource_version
         written = Action.CREATED if created else Action.CONFIGURED
         action = Action.UNCHANGED if version == checked.version else written
@@ -216,14 +231,16 @@ class Applier:
             self._scope.note(f"{reference} {action.value}: {checked.reason}")
             if checked.entry.reason == DRIFTED:
                 self._rivalry.corrected(reference)
-        return Change(reference, action, live.metadata, checked.reason)
+        return Change(reference, action, live.metadata, f"{FOUGHT}'{rival}'" if rival else checked.reason)
 
     def _remember(self, manifest: Manifest, live: LiveObject) -> None:
         """Subscribe to the object as it is now, before any watch hears of it: our own write is no news."""
-        signature = self._target.signature.digest(live)
-        record = Record(manifest.digest, signature, live.metadata.resource_version)
+        record = Record(
+            manifest.digest, self._target.signature.digest(live), live.metadata.resource_version,
+            vanishes=vanishes(manifest),
+        )
         self._records.put(manifest.reference, record)
-        self._scope.record(read_of(manifest.reference, record, self._target.signature))
+        subscribe(self._scope, manifest.reference, record, self._target.signature)
         self._target.observe(live)
         self.answers[manifest.reference] = live
 
@@ -278,9 +295,22 @@ class Applier:
             pause = min(pause * 2, longest)
 
 
-def read_of(reference: Reference, record: Record, signature: Part) -> Read:
-    """The subscription to a delivered object as it was left."""
-    return Read(reference, signature.name, record.signature, record.resource_version)
+def subscribe(scope: Scope, reference: Reference, record: Record, signature: Part) -> None:
+    """Be woken when a delivered object is not any more as it was left. One that goes away by itself is made anew at
+    the next interval, as upstream does, and not as soon as it is gone: a Job would run in a loop."""
+    if not record.vanishes:
+        scope.record(Read(reference, signature.name, record.signature, record.resource_version))
+
+
+class _Job(msgspec.Struct, frozen=True, gc=False):
+    spec: dict[str, object] = {}
+
+
+def vanishes(manifest: Manifest) -> bool:
+    """Whether the object is removed by the cluster when it is done (KS-HC-07)."""
+    if manifest.reference.group_kind != ("batch", "Job"):
+        return False
+    return msgspec.json.decode(manifest.body, type=_Job).spec.get("ttlSecondsAfterFinished") is not None
 
 
 class _Failed(Exception):

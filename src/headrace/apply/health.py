@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 
 from headrace.core.clock import parse_rfc3339
+from headrace.model.objects import LiveObject
+from headrace.model.read import Part
 from headrace.model.reference import Reference
 
 Json = Mapping[str, Any]
@@ -84,6 +86,14 @@ def assess(reference: Reference, content: Json, *, now: float, pods: Sequence[Js
 
 POD_KINDS = (("apps", "ReplicaSet"), ("apps", "StatefulSet"))
 """Kinds whose progress is judged by their pods too."""
+
+
+def _verdict(live: LiveObject) -> str:
+    return assess(live.reference, {} if live.partial else live.content(), now=0.0).status.value
+
+
+HEALTH = Part("health", _verdict)
+"""The verdict alone: whoever waits in vain for an object is woken when it becomes healthy, or fails otherwise."""
 
 
 def _generic(content: Json) -> Health | None:

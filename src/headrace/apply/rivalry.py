@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headrace.apply.signature import FIELD_MANAGER
 from headrace.core.backoff import Backoff
 from headrace.core.clock import Clock
+from headrace.model.objects import LiveObject
 from headrace.model.reference import Reference
 
 FREE = 3
@@ -56,3 +58,11 @@ class Rivalry:
         """The objects are wanted differently now, or not any more."""
         for reference in references:
             self._fights.pop(reference, None)
+
+
+def last_manager(live: LiveObject) -> str:
+    """The field manager, other than ours and besides those of subresources, that has written last."""
+    fields: list[dict[str, str]] = live.content()["metadata"].get("managedFields") or []
+    others = [f for f in fields if f.get("manager") != FIELD_MANAGER and not f.get("subresource")]
+    latest: dict[str, str] = max(others, key=lambda f: f.get("time") or "", default={})
+    return latest.get("manager") or ""

@@ -1,12 +1,12 @@
 from pathlib import Path
 
-from headrace.apply.applied import AppliedStore, Delivery, Record
+from headrace.apply.applied import AppliedStore, LastDelivery, Record
 from headrace.model.manifests import FileRead
 from headrace.model.reference import Reference
 
 REF = Reference("", "ConfigMap", "default", "app", "remote-1")
 OTHER = Reference("", "ConfigMap", "default", "other")
-DELIVERY = Delivery("i", "sha256:1", "m", (FileRead("a.yaml", "file", "00"),))
+DELIVERY = LastDelivery("i", "sha256:1", "m", (FileRead("a.yaml", "file", "00"),))
 
 
 async def test_records_survive_a_restart(tmp_path: Path) -> None:

@@ -1,0 +1,238 @@
+"""One delivery: from manifests to a cluster that holds them and nothing stale. The order of steps is the safety of it.
+
+The inventory is written ahead of the first apply as old and new together, shrinks only when a deletion was accepted,
+and an incomplete apply deletes nothing (REL-01..03).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from headrace.apply import inventory, planner
+from headrace.apply.applied import OwnerRecords
+from headrace.apply.applier import Applier, ApplyOptions, subscribe
+from headrace.apply.inventory import Entries
+from headrace.apply.messages import RECONCILIATION_FAILED
+from headrace.apply.prune import Pruned, prune
+from headrace.apply.rivalry import Rivalry
+from headrace.apply.target import GroupKind, Target
+from headrace.apply.waiter import Checked, HealthWait, Unhealthy
+from headrace.core.failpoints import failpoint_async
+from headrace.kube.errors import NoMatch
+from headrace.model.errors import Retry
+from headrace.model.manifests import Manifest, Manifests
+from headrace.model.objects import LiveObject
+from headrace.model.plan import Action, Change, ChangeSet, InventoryEntry, Plan, Stage
+from headrace.model.read import Read
+from headrace.model.reference import Reference
+from headrace.model.scope import Scope
+
+ESTABLISH = 60.0
+"""Seconds that definitions and classes may take to be established before what needs them is applied (spec 4.2)."""
+
+DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryOptions:
+    """What the object and the settings say about delivering."""
+
+    labels: Mapping[str, str]
+    """Owner labels: what is pruned must carry them."""
+    prune: bool
+    apply: ApplyOptions = field(default_factory=ApplyOptions)
+    custom_stages: tuple[str, ...] = ()
+
+
+class Delivered(msgspec.Struct, frozen=True, gc=False):
+    """The end of a delivery. `answers` are what writes were answered with; `delayed` is in how many seconds the
+    correction of an object is due that a rival keeps changing, None when there is none."""
+
+    changes: ChangeSet
+    inventory: Entries
+    answers: dict[Reference, LiveObject] = {}
+    delayed: float | None = None
+
+
+class PruneError(Exception):
+    """Some stale objects were not deleted; everything else was done. `delivered` says what, `error` what to say."""
+
+    def __init__(self, delivered: Delivered, error: Retry) -> None:
+        super().__init__(error.message)
+        self.delivered = delivered
+        self.error = error
+
+
+class Deliverer:
+    """Delivers for one object in one run."""
+
+    def __init__(
+        self, target: Target, records: OwnerRecords, rivalry: Rivalry, scope: Scope, options: DeliveryOptions
+    ) -> None:
+        self._target = target
+        self._records = records
+        self._rivalry = rivalry
+        self._scope = scope
+        self._options = options
+
+    # -- nothing to do ---------------------------------------------------------------------------------------------
+
+    async def undisturbed(self, owned: Iterable[InventoryEntry]) -> bool:
+        """Whether everything that was delivered is there as it was left, so far as watches tell: then there is
+        nothing to ask a cluster. Subscribes to all of it in any case."""
+        self._subscribe()
+        records = self._records.records
+        if {e.id for e in owned} != {inventory.entry(r, "").id for r in records}:
+            return False
+        await self._target.watch({reference.group_kind for reference in records})
+        return not any(
+            planner.drifted(self._target.look(reference, record), self._target.signature)
+            for reference, record in records.items()
+        )
+
+    def _subscribe(self) -> None:
+        """Before anything is looked at: what happens from here on wakes the object."""
+        for reference, record in self._records.records.items():
+            subscribe(self._scope, reference, record, self._target.signature)
+
+    # -- deliver ---------------------------------------------------------------------------------------------------
+
+    async def deliver(self, manifests: Manifests, owned: Entries) -> Delivered:
+        """Make the cluster hold `manifests` and delete what is stale of `owned`, the inventory as it stands.
+
+        Raises Retry(ReconciliationFailed) naming every object that failed; PruneError; Superseded; KubeError.
+        """
+        items = await self._scoped(manifests)
+        await self._target.watch({manifest.reference.group_kind for manifest in items})
+        plan = planner.plan(
+            items, owned, lambda reference: self._target.look(reference, self._records.records.get(reference)),
+            self._target.signature, custom_stages=self._options.custom_stages, delayed=self._rivalry.delay,
+        )
+        await self._scope.record_inventory(plan.ahead)
+        await failpoint_async("inventory-written-ahead")
+        applier = Applier(self._target, self._records, self._rivalry, self._scope, self._options.apply)
+        changes = await self._apply(plan, applier, _definitions(items))
+        await failpoint_async("stages-applied")
+        pruned = await self._prune(plan)
+        self._forget(manifest.reference for manifest in items)
+        delivered = Delivered(
+            changes + pruned.changes, inventory.union(plan.inventory, pruned.kept), applier.answers, self._delayed(plan)
+        )
+        if error := pruned.error():
+            raise PruneError(delivered, error)
+        return delivered
+
+    async def _apply(self, plan: Plan, applier: Applier, defined: frozenset[GroupKind]) -> ChangeSet:
+        changes = ChangeSet()
+        for stage in plan.stages:
+            await self._await_kinds(stage, defined)
+            made = await applier.apply(stage, changes)
+            changes += made
+            if stage.wait:
+                await self._establish(stage, made, applier.answers)
+        return changes
+
+    async def _await_kinds(self, stage: Stage, defined: frozenset[GroupKind]) -> None:
+        """Kinds whose definition came in an earlier stage are served a moment after it (KS-APPLY-01, KS-HC-11)."""
+        kinds = {(e.manifest.reference.group_kind, e.manifest.version)
+                 for e in stage.entries if e.manifest.reference.group_kind in defined}
+        for kind, version in kinds:
+            with contextlib.suppress(NoMatch):
+                await self._target.established(kind, version)
+
+    async def _establish(self, stage: Stage, made: ChangeSet, answers: Mapping[Reference, LiveObject]) -> None:
+        """Wait until definitions and classes can be used. Raises Retry(ReconciliationFailed)."""
+        wait = HealthWait(self._target, self.checked(made.changes), answers)
+        try:
+            if wait.open:
+                waiting = wait.wait(ESTABLISH)
+                await self._scope.wait(waiting, on=wait.open, note=f"stage {stage.name}")
+        except Unhealthy as error:
+            lines = [error.text, *(str(change) for change in made.effective)]
+            raise Retry(RECONCILIATION_FAILED, "\n".join(lines), objects=error.objects) from error
+
+    def checked(self, changes: Iterable[Change]) -> list[Checked]:
+        """The objects of a delivery whose health counts: all but those left alone (KS-HC-03)."""
+        return [self.check(change.reference) for change in changes
+                if change.action not in (Action.SKIPPED, Action.DELETED) and change.reference in self._records.records]
+
+    def check(self, reference: Reference) -> Checked:
+        """The health of one delivered object, no older than our last write of it."""
+        record = self._records.records[reference]
+        return Checked(reference, version=record.resource_version, may_vanish=record.vanishes)
+
+    async def _prune(self, plan: Plan) -> Pruned:
+        if not self._options.prune or not plan.stale:
+            return Pruned(ChangeSet())
+        pruned = await prune(
+            self._target, plan.stale, self._options.labels, concurrent=self._options.apply.concurrent
+        )
+        for change in pruned.changes.changes:
+            self._scope.note(f"{change.reference} {change.action.value}: {change.reason or 'not wanted any more'}")
+        return pruned
+
+    def _forget(self, wanted: Iterable[Reference]) -> None:
+        kept = set(wanted)
+        self._rivalry.forget([reference for reference in self._records.records if reference not in kept])
+        self._records.keep_only(kept)
+
+    # -- drift that is not corrected yet ---------------------------------------------------------------------------
+
+    def _delayed(self, plan: Plan) -> float | None:
+        """The time of the next correction of what a rival keeps changing. Such an object is read as it is now, or
+        it would wake us at once."""
+        delays = [
+            self._rivalry.delay(entry.manifest.reference)
+            for entry in plan.entries
+            if entry.action is Action.UNCHANGED and entry.reason and self._read_as_is(entry.manifest.reference)
+        ]
+        return min(delays, default=None)
+
+    def _read_as_is(self, reference: Reference) -> bool:
+        live = self._target.look(reference, None).live
+        version = live.metadata.resource_version if live is not None else ""
+        signature = self._target.signature
+        self._scope.record(Read(reference, signature.name, signature.digest(live), version))
+        return True
+
+    # -- scopes of kinds -------------------------------------------------------------------------------------------
+
+    async def _scoped(self, manifests: Manifests) -> tuple[Manifest, ...]:
+        """Manifests whose references are those that the cluster will use: without a namespace where there is none."""
+        defined = _scopes(manifests.items)
+        kinds = {manifest.reference.group_kind for manifest in manifests.items if manifest.reference.namespace}
+        namespaced = {kind: defined.get(kind, await self._target.namespaced(kind)) for kind in kinds}
+        return tuple(planner.with_scope(m, namespaced.get(m.reference.group_kind)) for m in manifests.items)
+
+
+class _Names(msgspec.Struct, frozen=True, gc=False):
+    kind: str = ""
+
+
+class _DefinitionSpec(msgspec.Struct, frozen=True, gc=False):
+    group: str = ""
+    names: _Names = _Names()
+    scope: str = ""
+
+
+class _Definition(msgspec.Struct, frozen=True, gc=False):
+    spec: _DefinitionSpec = _DefinitionSpec()
+
+
+def _scopes(manifests: Iterable[Manifest]) -> dict[GroupKind, bool]:
+    """The kinds that the manifests themselves define, and whether they are namespaced."""
+    found: dict[GroupKind, bool] = {}
+    for manifest in manifests:
+        if manifest.reference.group_kind == DEFINITION:
+            with contextlib.suppress(msgspec.MsgspecError):
+                spec = msgspec.json.decode(manifest.body, type=_Definition).spec
+                found[spec.group, spec.names.kind] = spec.scope == "Namespaced"
+    return found
+
+
+def _definitions(manifests: Iterable[Manifest]) -> frozenset[GroupKind]:
+    return frozenset(_scopes(manifests))

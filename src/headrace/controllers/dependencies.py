@@ -1,0 +1,91 @@
+"""spec.dependsOn of Kustomizations: nothing is delivered before what it depends on is ready (spec section 1.1).
+
+Readiness is a part of the dependency that is read, so the event that makes it ready wakes the dependent at once.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from headrace.api.kinds import KUSTOMIZATION
+from headrace.api.kustomization import DependencyReference, Kustomization
+from headrace.api.meta import READY
+from headrace.controllers.source_artifact import linger
+from headrace.core.clock import Clock
+from headrace.model.artifact import Artifact
+from headrace.model.errors import Stalled, Waiting
+from headrace.model.objects import LiveObject
+from headrace.model.read import Part
+from headrace.model.reference import Reference
+from headrace.model.scope import Scope
+
+DEPENDENCY_NOT_READY = "DependencyNotReady"
+INVALID_EXPRESSION = "InvalidCELExpression"
+
+
+class Readiness(msgspec.Struct, frozen=True, gc=False):
+    """What a dependent uses of its dependency."""
+
+    ready: bool
+    source: tuple[str, str, str] = ("", "", "")
+    revision: str = ""
+
+
+def readiness(live: LiveObject) -> Readiness:
+    """Ready at the generation that it has now, from which source, and at which revision."""
+    try:
+        dependency = live.decode(Kustomization)
+    except msgspec.MsgspecError:
+        return Readiness(ready=False)
+    status = dependency.status
+    current = live.metadata.generation == status.observed_generation
+    ready = current and any(c.type == READY and c.status == "True" for c in status.conditions)
+    return Readiness(ready, source_of(dependency), status.last_applied_revision)
+
+
+def source_of(ks: Kustomization) -> tuple[str, str, str]:
+    """Kind, namespace and name of the source."""
+    source = ks.spec.source_ref
+    return source.kind, source.namespace or ks.metadata.namespace, source.name
+
+
+READINESS = Part("readiness", lambda live: readiness(live).ready)
+READINESS_AT_REVISION = Part("readiness at revision", readiness)
+"""Where both deliver from one source, its revision counts too (KS-DEP-03, KS-DEP-04)."""
+
+
+class Dependencies:
+    """Checks dependencies, in the order in which they are listed; the first that is missing ends it."""
+
+    def __init__(self, clock: Clock, requeue: float = 30.0) -> None:
+        self._clock = clock
+        self._requeue = requeue
+
+    async def require(self, ks: Kustomization, artifact: Artifact, scope: Scope) -> None:
+        """Raises Waiting(DependencyNotReady) until all are ready, Stalled for a readyExpr, which needs CEL."""
+        for dependency in ks.spec.depends_on:
+            if dependency.ready_expr:
+                text = f"dependency '{dependency.name}' has a readyExpr, which this version does not evaluate"
+                raise Stalled(INVALID_EXPRESSION, text)
+            reference = KUSTOMIZATION.reference(dependency.namespace or ks.metadata.namespace, dependency.name)
+            problem = await self._problem(dependency, reference, ks, artifact, scope)
+            if problem:
+                await linger(reference, "readiness", scope, self._clock)
+                raise Waiting(DEPENDENCY_NOT_READY, problem, on=(reference,), after=self._requeue)
+
+    async def _problem(
+        self, dependency: DependencyReference, reference: Reference, ks: Kustomization, artifact: Artifact, scope: Scope
+    ) -> str:
+        """What upstream says of a dependency that is not ready; empty when it is."""
+        name = f"{reference.namespace}/{reference.name}"
+        live = await scope.read(reference, READINESS)
+        if live is None:
+            missing = f'{KUSTOMIZATION.plural}.{KUSTOMIZATION.group} "{reference.name}" not found'
+            return f"dependency '{name}' not found: {missing}"
+        state = readiness(live)
+        if not state.ready:
+            return f"dependency '{name}' is not ready"
+        if state.source != source_of(ks):
+            return ""
+        await scope.read(reference, READINESS_AT_REVISION)
+        return "" if state.revision == artifact.revision else f"dependency '{name}' revision is not up to date"

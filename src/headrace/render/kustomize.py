@@ -1,0 +1,80 @@
+"""Kustomize: a directory of a Tree and the build fields of a Kustomization become Manifests (spec section 2).
+
+The work is the toolbox's; here the question is put and the answer, or the error, is given its meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from headrace.api.kustomization import Kustomization
+from headrace.model.artifact import Tree
+from headrace.model.errors import Retry
+from headrace.model.manifests import Manifests
+from headrace.model.reference import MANAGEMENT_CLUSTER
+from headrace.toolbox import BuildRequest, BuildSpec, Built, Substitute, ToolboxError
+
+ARTIFACT_FAILED = "ArtifactFailed"
+BUILD_FAILED = "BuildFailed"
+
+
+class Builder(Protocol):
+    """What is needed of the toolbox."""
+
+    async def build(self, request: BuildRequest, *, timeout: float | None = None) -> Built:
+        """Objects of a folder. Raises ToolboxError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderOptions:
+    """What does not come from the object: owner labels, the cluster of the references, and operators' decisions."""
+
+    labels: Mapping[str, str]
+    cluster: str = MANAGEMENT_CLUSTER
+    strict: bool = True
+    """A variable that is neither set nor defaulted is an error (gate StrictPostBuildSubstitutions, on upstream)."""
+    allow_remote: bool = False
+
+
+def build_request(tree: Tree, ks: Kustomization, variables: Mapping[str, str], options: RenderOptions) -> BuildRequest:
+    """The toolbox's question. Legacy fields go along: they mean what they meant (design: the union of versions)."""
+    post_build = ks.spec.post_build
+    substitute = None
+    if post_build is not None:
+        always = post_build.substitute_strategy == "Always"
+        substitute = Substitute(variables=variables, always=always, strict=options.strict)
+    return BuildRequest(
+        root=str(tree.directory),
+        path=ks.spec.path,
+        spec=msgspec.json.decode(msgspec.json.encode(ks.spec), type=BuildSpec),
+        substitute=substitute,
+        labels=options.labels,
+        allow_remote=options.allow_remote,
+    )
+
+
+async def render(
+    toolbox: Builder, tree: Tree, ks: Kustomization, variables: Mapping[str, str], options: RenderOptions
+) -> Manifests:
+    """The objects to deliver, with owner labels set.
+
+    Raises Retry(ArtifactFailed) when the path is not in the tree, Retry(BuildFailed) for everything else that is
+    wrong with it. The message names the file and the object where they are known.
+    """
+    try:
+        built = await toolbox.build(build_request(tree, ks, variables, options))
+    except ToolboxError as error:
+        raise build_failure(error) from error
+    return built.manifests(options.cluster)
+
+
+def build_failure(error: ToolboxError) -> Retry:
+    """The StepError for a build that failed."""
+    reason = ARTIFACT_FAILED if error.code == "PathNotFound" else BUILD_FAILED
+    where = [part for part in (error.object, error.file) if part and part not in error.message]
+    return Retry(reason, error.message + (f" (from {', '.join(where)})" if where else ""))
