@@ -34,9 +34,7 @@ def status(code: int, reason: str, message: str = "no", **details: object) -> by
         (418, "", errors.ApiError),
     ],
 )
-def test_a_status_becomes_the_error_of_its_code_and_reason(
-    code: int, reason: str, kind: type[errors.ApiError]
-) -> None:
+def test_a_status_becomes_the_error_of_its_code_and_reason(code: int, reason: str, kind: type[errors.ApiError]) -> None:
     error = error_from_response(code, status(code, reason, "what the server says"), what="GET /x")
     assert type(error) is kind
     assert (error.status, error.reason, str(error)) == (code, reason, "what the server says")

@@ -102,9 +102,7 @@ async def test_a_relative_command_starts_from_the_kubeconfig(tmp_path: Path) -> 
         (f"echo '{credential(token='hunter2', expirationTimestamp='soon')}'", "that is no time"),
     ],
 )
-async def test_a_plugin_that_fails_is_named_without_what_it_printed(
-    tmp_path: Path, script: str, message: str
-) -> None:
+async def test_a_plugin_that_fails_is_named_without_what_it_printed(tmp_path: Path, script: str, message: str) -> None:
     given = plugin(program(tmp_path, script))
     with pytest.raises(ConfigError, match=message) as caught:
         await run_plugin(given, config(given))

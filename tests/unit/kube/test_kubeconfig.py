@@ -103,7 +103,11 @@ def test_an_exec_plugin_keeps_its_arguments_and_environment() -> None:
         ({}, {"token": 7}, "the user of the kubeconfig is not valid"),
         ({}, {"auth-provider": {"name": "oidc"}}, "auth-provider is not supported"),
         ({}, {"as-groups": ["x"]}, "need `as`"),
-        ({}, {"exec": {"apiVersion": "client.authentication.k8s.io/v1alpha1", "command": "x"}}, "unsupported apiVersion"),
+        (
+            {},
+            {"exec": {"apiVersion": "client.authentication.k8s.io/v1alpha1", "command": "x"}},
+            "unsupported apiVersion",
+        ),
         (
             {},
             {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "x", "interactiveMode": "Always"}},

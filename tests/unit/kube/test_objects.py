@@ -57,6 +57,8 @@ def test_slim_metadata_knows_that_kubectl_applied_but_not_what() -> None:
     assert msgspec.json.decode(live.raw)["metadata"]["name"] == "a"
 
 
-@pytest.mark.parametrize(("a", "b", "expected"), [("10", "9", True), ("9", "10", False), ("x", "9", None), ("", "9", None)])
+@pytest.mark.parametrize(
+    ("a", "b", "expected"), [("10", "9", True), ("9", "10", False), ("x", "9", None), ("", "9", None)]
+)
 def test_versions_compare_as_numbers(a: str, b: str, expected: bool | None) -> None:
     assert newer(a, b) is expected

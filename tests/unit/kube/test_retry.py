@@ -40,7 +40,9 @@ def test_nobody_comes_back_before_the_time_named_and_not_all_at_once(error: ApiE
     assert len(set(delays)) > 40
 
 
-@pytest.mark.parametrize("error", [ServerError(500, "", ""), Conflict(409, "", ""), Conflict(409, "", "", retry_after=1)])
+@pytest.mark.parametrize(
+    "error", [ServerError(500, "", ""), Conflict(409, "", ""), Conflict(409, "", "", retry_after=1)]
+)
 def test_other_answers_are_the_callers_to_handle(error: ApiError) -> None:
     assert delay_after_answer(error, 1, Random(1)) is None
 
