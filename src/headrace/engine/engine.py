@@ -169,7 +169,7 @@ class Engine:
         self._metrics.queued(len(self._queue), running, len(self._runs) - running)
 
     def _start(self, entry: Entry) -> None:
-        self._slots.occupy()
+        self._runner.begin(entry)
         self._metrics.picked(entry.lane, self._clock.monotonic() - entry.since)
         task = self._spawn(self._run(entry), name=f"run {entry.reference}")
         self._runs.add(task)

@@ -103,8 +103,14 @@ class Runner:
 
     # -- one run -------------------------------------------------------------------------------------------------
 
+    def begin(self, entry: Entry) -> None:
+        """A run is about to start, with a slot held. What moves from now on is compared with what the run reads: an
+        event between here and the run's first step must not make it run twice."""
+        self._services.slots.occupy()
+        self._services.graph.begin(entry.reference)
+
     async def run(self, entry: Entry) -> None:
-        """One run of one object, with a slot held; the slot is given back. Never raises but when cancelled."""
+        """One run of one object, begun before; the slot is given back. Never raises but when cancelled."""
         live = self.freshest.get(entry.reference)
         if live is None:
             self._services.slots.give()
@@ -123,7 +129,6 @@ class Runner:
     async def _run(self, scope: RunScope) -> None:
         reference, started = scope.reference, self._services.clock.monotonic()
         await self._drop_late_report(reference)
-        self._services.graph.begin(reference)
         end = await self._reach_end(scope)
         await scope.close()
         if isinstance(end, Failed) and isinstance(end.error, Waiting):

@@ -20,8 +20,8 @@ LIMIT = 256 * 1024
 
 _VALUE = r"[^\s\"',;&<>]+"
 _PATTERNS = (
-    (re.compile(r"-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY( BLOCK)?-----.*?(-----END \1PRIVATE KEY( BLOCK)?-----|\Z)", re.DOTALL),
-     f"{MASK}"),
+    (re.compile(r"-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY( BLOCK)?-----.*?"
+                r"(-----END \1PRIVATE KEY( BLOCK)?-----|\Z)", re.DOTALL), MASK),
     # The user of an ssh or git URL is no secret; one in an http URL may be a token.
     (re.compile(r"(?i)\b(https?://)[^\s/@\"'<>]+@"), rf"\1{MASK}@"),
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s/:@\"'<>]*):[^\s/@\"'<>]+@"), rf"\1:{MASK}@"),
