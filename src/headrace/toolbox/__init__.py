@@ -1,0 +1,36 @@
+"""The pool of toolbox children: official Go libraries behind typed calls. Used by every stage that renders."""
+
+from headrace.toolbox.errors import ToolboxCrashed, ToolboxError
+from headrace.toolbox.messages import (
+    BuildRequest,
+    BuildSpec,
+    Built,
+    BuiltObject,
+    CommonMetadata,
+    Image,
+    Json6902Patch,
+    Limits,
+    Patch,
+    Selector,
+    SemverMatch,
+    Substitute,
+)
+from headrace.toolbox.pool import Toolbox
+
+__all__ = [
+    "BuildRequest",
+    "BuildSpec",
+    "Built",
+    "BuiltObject",
+    "CommonMetadata",
+    "Image",
+    "Json6902Patch",
+    "Limits",
+    "Patch",
+    "Selector",
+    "SemverMatch",
+    "Substitute",
+    "Toolbox",
+    "ToolboxCrashed",
+    "ToolboxError",
+]

@@ -1,0 +1,180 @@
+"""Arguments and results of the toolbox's calls, as they stand on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from headrace.model.manifests import FileRead, Manifest, Manifests
+from headrace.model.reference import MANAGEMENT_CLUSTER, Reference, split_api_version
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What a call may use; 0 takes the toolbox's default."""
+
+    file_bytes: int = 0
+    """Bytes of one file, or of one substituted document (32 MiB)."""
+    total_bytes: int = 0
+    """Bytes read in all, repeated reads counted (512 MiB)."""
+    reads: int = 0
+    """File system operations: bases that double at each level are small on disk and endless to build (200 000)."""
+    depth: int = 0
+    """Levels of nesting in YAML (200)."""
+    nodes: int = 0
+    """Values in one YAML file with aliases expanded (2 000 000)."""
+    objects: int = 0
+    """Objects that a build may yield (20 000)."""
+    output_bytes: int = 0
+    """JSON that a build may yield (192 MiB)."""
+
+
+class _Wire(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, rename="camel"):
+    """Fields named as in a Kustomization, so that its spec can be converted as it is."""
+
+
+class Selector(_Wire, frozen=True):
+    """The objects that a patch changes."""
+
+    group: str = ""
+    version: str = ""
+    kind: str = ""
+    name: str = ""
+    namespace: str = ""
+    label_selector: str = ""
+    annotation_selector: str = ""
+
+
+class Patch(_Wire, frozen=True):
+    """An inline patch, strategic merge or JSON 6902."""
+
+    patch: str
+    target: Selector | None = None
+
+
+class Json6902Patch(_Wire, frozen=True):
+    """The older form of a JSON 6902 patch, with its operations as data."""
+
+    patch: Sequence[Any]
+    target: Selector
+
+
+class Image(_Wire, frozen=True):
+    """A replacement of an image's name, tag or digest."""
+
+    name: str
+    new_name: str = ""
+    new_tag: str = ""
+    digest: str = ""
+
+
+class CommonMetadata(_Wire, frozen=True):
+    """Labels and annotations set on every object; the owner's labels may not be among them."""
+
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
+
+
+class BuildSpec(_Wire, frozen=True):
+    """The fields of a Kustomization that shape its build."""
+
+    name_prefix: str = ""
+    name_suffix: str = ""
+    target_namespace: str = ""
+    patches: Sequence[Patch] = ()
+    patches_strategic_merge: Sequence[Any] = ()
+    patches_json6902: Sequence[Json6902Patch] = ()
+    images: Sequence[Image] = ()
+    components: Sequence[str] = ()
+    ignore_missing_components: bool = False
+    build_metadata: Sequence[str] = ()
+    common_metadata: CommonMetadata | None = None
+
+
+class Substitute(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Substitution after the build. Without variables nothing is substituted unless `always`; `strict` makes a
+    variable that is neither set nor defaulted an error."""
+
+    variables: Mapping[str, str] = {}
+    always: bool = False
+    strict: bool = True
+
+
+class BuildRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A build of `path` in the tree at `root`, which is only read. `labels` are set last, on every object."""
+
+    root: str
+    path: str = ""
+    spec: BuildSpec = BuildSpec()
+    substitute: Substitute | None = None
+    labels: Mapping[str, str] = {}
+    normalize: bool = True
+    allow_remote: bool = False
+    limits: Limits = Limits()
+
+
+class BuiltObject(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """One object of a build: its envelope, the file it came from if known, and where its JSON lies in the body."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    file: str
+    digest: str
+    offset: int
+    length: int
+
+
+class BuildResult(msgspec.Struct, frozen=True, gc=False):
+    """The header of a build's answer."""
+
+    objects: tuple[BuiltObject, ...]
+    reads: tuple[FileRead, ...]
+    remote: bool
+    digest: str
+
+
+class Built(msgspec.Struct, frozen=True, gc=False):
+    """A build: objects in order of kustomize, what was read, and the objects' JSON end to end in `body`."""
+
+    objects: tuple[BuiltObject, ...]
+    reads: tuple[FileRead, ...]
+    remote: bool
+    digest: str
+    body: bytes
+
+    def json(self, built: BuiltObject) -> bytes:
+        """The JSON of one object."""
+        return self.body[built.offset : built.offset + built.length]
+
+    def manifests(self, cluster: str = MANAGEMENT_CLUSTER) -> Manifests:
+        """The build as the value that crosses to the apply stage."""
+        return Manifests(
+            items=tuple(self._manifest(built, cluster) for built in self.objects),
+            reads=self.reads,
+            digest=self.digest,
+            remote=self.remote,
+        )
+
+    def _manifest(self, built: BuiltObject, cluster: str) -> Manifest:
+        group, _ = split_api_version(built.api_version)
+        return Manifest(
+            reference=Reference(group, built.kind, built.namespace, built.name, cluster),
+            api_version=built.api_version,
+            body=self.json(built),
+            digest=built.digest,
+            file=built.file,
+            labels=built.labels,
+            annotations=built.annotations,
+        )
+
+
+class SemverMatch(msgspec.Struct, frozen=True, gc=False):
+    """The versions that satisfy a constraint, best first, as they were written; `best` is None when none does."""
+
+    best: str | None
+    sorted: tuple[str, ...]

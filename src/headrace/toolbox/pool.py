@@ -1,0 +1,224 @@
+"""The pool: picks a child for each call, replaces children that died, grew or timed out, and types the calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from headrace.toolbox.binary import find_toolbox
+from headrace.toolbox.child import Answer, Child, start_child
+from headrace.toolbox.errors import ToolboxCrashed, ToolboxError
+from headrace.toolbox.messages import BuildRequest, BuildResult, Built, Limits, SemverMatch
+
+MIB = 1024 * 1024
+_STOP_GRACE = 1.0
+_ENVIRONMENT = {"PATH": "", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+_NETWORK_ENVIRONMENT = {
+    **_ENVIRONMENT,
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+_CHECK_EVERY = 8
+"""Builds between two looks at a child's memory."""
+
+
+class _Group:
+    """Children of one kind, started when they are first needed. Each runs one build at a time."""
+
+    def __init__(self, binary: Path, size: int, arguments: list[str], environment: Mapping[str, str]) -> None:
+        self._binary = binary
+        self._size = size
+        self._arguments = arguments
+        self._environment = environment
+        self._children: list[Child] = []
+        self._starting = asyncio.Lock()
+        self._builds = asyncio.Semaphore(size)
+        self._build_limit = 0
+        self._memory_limit = 0
+
+    def limit(self, builds: int, memory: int) -> None:
+        """Replace a child after so many builds, or when it has grown to so many bytes."""
+        self._build_limit, self._memory_limit = builds, memory
+
+    async def build(self, args: msgspec.Raw, timeout: float) -> Answer:
+        """A build, when a child is free for it; the wait does not count against the timeout."""
+        await self._builds.acquire()
+        try:
+            child = await self._pick(free=True)
+            child.building = True
+            child.builds += 1
+            future = child.send("build", args, b"", timeout, lambda: self._built(child))
+        except BaseException:
+            self._builds.release()
+            raise
+        return await future
+
+    def _built(self, child: Child) -> None:
+        child.building = False
+        self._builds.release()
+        if not child.usable:
+            return
+        grown = child.builds % _CHECK_EVERY == 0 and child.memory > self._memory_limit
+        if grown or child.builds >= self._build_limit:
+            child.retire()
+
+    async def call(self, name: str, args: msgspec.Raw, body: bytes, timeout: float) -> Answer:
+        """Any other call. It changes nothing, so one that dies of a neighbour's fault is sent again, once."""
+        try:
+            return await self._call_once(name, args, body, timeout)
+        except ToolboxCrashed:
+            return await self._call_once(name, args, body, timeout)
+
+    async def _call_once(self, name: str, args: msgspec.Raw, body: bytes, timeout: float) -> Answer:
+        child = await self._pick(free=False)
+        return await child.send(name, args, body, timeout, lambda: None)
+
+    async def _pick(self, *, free: bool) -> Child:
+        """The least busy child, or a new one while there are fewer than there may be and it is needed."""
+        async with self._starting:
+            self._children = [child for child in self._children if not child.ended.is_set()]
+            usable = [child for child in self._children if child.usable]
+            candidates = [child for child in usable if not (free and child.building)]
+            idle = any(child.load == 0 for child in candidates)
+            if not candidates or (len(usable) < self._size and not idle):
+                child = await start_child(self._binary, self._arguments, self._environment)
+                self._children.append(child)
+                return child
+            return min(candidates, key=lambda child: (child.building, child.load))
+
+    async def stop(self) -> None:
+        async with self._starting:
+            children, self._children = self._children, []
+            async with asyncio.TaskGroup() as group:
+                for child in children:
+                    group.create_task(child.stop(_STOP_GRACE))
+
+    @property
+    def pids(self) -> list[int]:
+        return [child.pid for child in self._children if not child.ended.is_set()]
+
+
+class Toolbox:
+    """The toolbox as an async context manager; calls are methods. No child is left when the context is.
+
+    `size` children at most, one build at a time in each. A child ends itself beyond `memory_limit` bytes, and is
+    replaced after `build_limit` builds or when it holds `memory_limit / 2` after one. With `network` (a directory
+    that nobody else writes), builds that may have remote bases run in a child of their own with that as scratch;
+    without, they fail with NeedsNetwork if they have one.
+    """
+
+    def __init__(
+        self,
+        binary: Path | None = None,
+        *,
+        size: int = 2,
+        memory_limit: int = 1024 * MIB,
+        build_limit: int = 5000,
+        timeout: float = 60.0,
+        network: Path | None = None,
+    ) -> None:
+        self._binary = binary
+        self._size = size
+        self._memory_limit = memory_limit
+        self._build_limit = build_limit
+        self._timeout = timeout
+        self._network = network
+        self._group: _Group | None = None
+        self._remote: _Group | None = None
+
+    async def __aenter__(self) -> Self:
+        binary = self._binary or find_toolbox()
+        limit = f"--memory-limit={self._memory_limit}"
+        self._group = self._made(binary, self._size, [limit], _ENVIRONMENT)
+        if self._network is not None:
+            scratch = f"--network={self._network.absolute()}"
+            self._remote = self._made(binary, 1, [limit, scratch], _NETWORK_ENVIRONMENT)
+        return self
+
+    def _made(self, binary: Path, size: int, arguments: list[str], environment: Mapping[str, str]) -> _Group:
+        group = _Group(binary, size, arguments, environment)
+        group.limit(self._build_limit, self._memory_limit // 2)
+        return group
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for group in (self._group, self._remote):
+            if group is not None:
+                await group.stop()
+        self._group = self._remote = None
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the children, for metrics."""
+        return [pid for group in (self._group, self._remote) if group is not None for pid in group.pids]
+
+    async def build(self, request: BuildRequest, *, timeout: float | None = None) -> Built:
+        """Objects of a folder, as Flux's kustomize-controller builds them.
+
+        Raises ToolboxError: PathNotFound, InvalidYAML, BuildFailed, SubstituteFailed, LimitExceeded, NeedsNetwork,
+        Timeout, Panic; ToolboxCrashed.
+        """
+        group = self._remote if request.allow_remote and self._remote is not None else self._running()
+        header, body = await group.build(_raw(request), timeout or self._timeout)
+        result = msgspec.json.decode(header.result, type=BuildResult)
+        return Built(result.objects, result.reads, result.remote, result.digest, body)
+
+    async def yaml_to_json(self, text: bytes, *, limits: Limits | None = None, timeout: float | None = None) -> bytes:
+        """A JSON array of the documents of `text`, read as kubectl reads YAML; empty documents are left out.
+
+        Raises ToolboxError: InvalidYAML (naming the document), LimitExceeded.
+        """
+        _, body = await self._call("yaml_to_json", {"limits": limits or Limits()}, text, timeout)
+        return body
+
+    async def substitute(
+        self, text: str, variables: Mapping[str, str], *, strict: bool = True, timeout: float | None = None
+    ) -> str:
+        """`text` with its ${variables} replaced. Raises ToolboxError: SubstituteFailed, LimitExceeded."""
+        args = {"variables": variables, "strict": strict}
+        _, body = await self._call("substitute", args, text.encode(), timeout)
+        return body.decode()
+
+    async def semver(
+        self,
+        constraint: str,
+        versions: Sequence[str],
+        *,
+        pattern: str = "",
+        strict_parts: bool = False,
+        timeout: float | None = None,
+    ) -> SemverMatch:
+        """The `versions` that satisfy `constraint`, best first. Those that are no versions are left out, as are
+        those that the regular expression `pattern` does not match, with `strict_parts` also those of less than
+        three parts. Raises ToolboxError: InvalidArgument."""
+        args = {"constraint": constraint, "versions": versions, "filter": pattern, "strict_parts": strict_parts}
+        header, _ = await self._call("semver", args, b"", timeout)
+        return msgspec.json.decode(header.result, type=SemverMatch)
+
+    async def version(self, *, timeout: float | None = None) -> dict[str, str]:
+        """Versions of the libraries in the binary."""
+        header, _ = await self._call("version", {}, b"", timeout)
+        return msgspec.json.decode(header.result, type=dict[str, str])
+
+    async def ping(self, *, timeout: float | None = None) -> None:
+        """Return when a child answers."""
+        await self._call("ping", {}, b"", timeout)
+
+    async def _call(self, name: str, args: object, body: bytes, timeout: float | None) -> Answer:
+        return await self._running().call(name, _raw(args), body, timeout or self._timeout)
+
+    def _running(self) -> _Group:
+        if self._group is None:
+            raise ToolboxError("Internal", "the toolbox is not running")
+        return self._group
+
+
+def _raw(args: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(args))
