@@ -71,7 +71,8 @@ class Repository:
 
 @dataclass
 class Fault:
-    """What goes wrong with answers to `on` (info, ls-refs, fetch): `truncate`, `stall`, `drip`, `status`, `redirect`."""
+    """What goes wrong with answers to `on` (info, ls-refs, fetch): `truncate`, `stall`, `drip`, `status`,
+    `redirect`."""
 
     kind: str
     on: str
@@ -106,9 +107,9 @@ class GitServer:
     async def start(self) -> None:
         application = web.Application(client_max_size=1 << 30)
         application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True)
+        self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.tls, shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
