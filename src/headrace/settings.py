@@ -54,8 +54,9 @@ class TenancySettings:
     tenancy: str = setting("flux", "`flux`: Flux's defaults. `strict`: everything that separates tenants is on.")
     no_cross_namespace_refs: bool = setting(False, "Refuse sourceRef to another namespace. Off, as Flux.")
     default_service_account: str = setting("", "Account to impersonate when an object names none. Empty, as Flux.")
+    allow_loopback: bool = setting(False, "Let sources name loopback addresses. Off: that is the engine's own machine.")
     allow_hosts: tuple[str, ...] = setting(
-        (), "Hosts (comma separated, `host` or `host:port`) that sources may name although they are loopback or private."
+        (), "Hosts (comma separated, `host` or `host:port`) that sources may name wherever their addresses lead."
     )
 
 

@@ -144,7 +144,8 @@ def cluster_errors(server: str) -> Iterator[None]:
     except Unreachable as error:
         raise CommandError(f"{server} does not answer: {error}", UNREACHABLE) from None
     except NotFound as error:
-        raise CommandError(str(error), NOT_FOUND) from None
+        text = str(error) if error.reason else "headrace is not installed in this cluster (headrace install)"
+        raise CommandError(text, NOT_FOUND) from None
     except NoMatch as error:
         raise CommandError(f"{error}: headrace is not installed in this cluster", NOT_FOUND) from None
     except Forbidden as error:

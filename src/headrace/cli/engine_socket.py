@@ -23,7 +23,7 @@ class EngineSocket:
         import aiohttp
 
         self._server = server
-        self._path = socket or paths.socket()
+        self._path = socket or paths.socket(server)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(str(self._path)), timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -39,9 +40,14 @@ def shadow_directory() -> Path:
     return state_home() / "shadow"
 
 
-def socket() -> Path:
-    """The Unix socket that the engine of this user answers on."""
-    return runtime_home() / "engine.sock"
+def socket(server: str) -> Path:
+    """The Unix socket that this user's engine of the cluster at `server` (its URL) answers on."""
+    return runtime_home() / f"engine-{hashlib.sha256(server.encode()).hexdigest()[:12]}.sock"
+
+
+def up_lock() -> Path:
+    """Held by the `headrace up` that serves the embedded cluster; contains its process id."""
+    return state_home() / "up.lock"
 
 
 def private(directory: Path) -> Path:

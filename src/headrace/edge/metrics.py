@@ -12,13 +12,14 @@ Series per object are written as text by hand: a client library takes 10 us for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from headrace.api.meta import READY, StatusCondition
+from headrace.kube.counter import RequestCounter
 from headrace.model.artifact import Artifact
 from headrace.model.objects import LiveObject
 from headrace.model.reference import Reference
@@ -86,18 +87,10 @@ class _Lines(NamedTuple):
     info: str
 
 
-class RequestCounts(Protocol):
-    """The counter of API requests, as `kube` keeps it."""
-
-    def snapshot(self) -> Mapping[object, int]: ...
-
-    def codes(self) -> Mapping[tuple[str, str], int]: ...
-
-
 class EngineMetrics:
     """Collects what the engine tells (it is the engine's `Metrics`) and what the watches show; writes the page."""
 
-    def __init__(self, requests: RequestCounts, storage_bytes: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, requests: RequestCounter, storage_bytes: Callable[[], int] = lambda: 0) -> None:
         self._requests = requests
         self._storage_bytes = storage_bytes
         self._durations: dict[Reference, Histogram] = {}
@@ -185,8 +178,7 @@ class EngineMetrics:
     def _request_lines(self) -> Iterable[str]:
         yield from _head("headrace_api_requests_total", "counter", "Requests to API servers, as sent.")
         for key, count in self._requests.snapshot().items():
-            fields = msgspec.structs.asdict(key) if isinstance(key, msgspec.Struct) else {}
-            labels = tuple((name, _text(value)) for name, value in fields.items())
+            labels = tuple((name, _text(value)) for name, value in msgspec.structs.asdict(key).items())
             yield f"headrace_api_requests_total{_braces(_inner(labels))} {count}"
         yield from _head("rest_client_requests_total", "counter", "Answers of API servers by method and code.")
         for (method, code), count in self._requests.codes().items():

@@ -1,0 +1,351 @@
+"""The running process: settings -> clusters -> toolbox -> storage -> controllers -> engine, and what it listens on.
+
+`serve` waits for the lease, if there is one to wait for, and only then makes the parts: one engine at a time uses a
+storage, and only the leader answers on the artifact server and the Unix socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace import __version__
+from headrace.api.kinds import KINDS
+from headrace.apply.applied import AppliedStore
+from headrace.artifact.fetch import Fetcher
+from headrace.artifact.server import artifact_application
+from headrace.artifact.store import FILE, Store, stored_reference
+from headrace.artifact.trees import Trees
+from headrace.cli import paths
+from headrace.controllers.gitrepository import GitRepositoryController
+from headrace.controllers.kustomization import KustomizationController, KustomizationOptions
+from headrace.controllers.source_artifact import SourcePolicy
+from headrace.controllers.targets import TargetPolicy
+from headrace.core.clock import Clock, SystemClock
+from headrace.core.egress import Egress, EgressPolicy
+from headrace.core.random import Random
+from headrace.edge.health import health_application
+from headrace.edge.listen import parse_address, serve, serve_unix
+from headrace.edge.metrics import EngineMetrics, metrics_application
+from headrace.edge.state import EngineInfo, state_application
+from headrace.engine.access import ClusterAccess
+from headrace.engine.engine import Engine
+from headrace.engine.runner import AnyController
+from headrace.engine.settings import EngineSettings
+from headrace.kube.client import Client
+from headrace.kube.cluster import Clusters
+from headrace.kube.config import ClientConfig
+from headrace.kube.counter import RequestCounter
+from headrace.kube.informers import Listener
+from headrace.kube.lease import LeaderElection, LeaseTimes
+from headrace.model.artifact import Artifact
+from headrace.model.objects import LiveObject
+from headrace.model.read import ABSENT
+from headrace.model.reference import Reference
+from headrace.settings import Settings
+from headrace.source.git.remotes import Remotes
+from headrace.status.events import Events
+from headrace.status.redaction import redact
+from headrace.status.writer import ApiStatusWriter
+from headrace.toolbox import Toolbox
+
+log = logging.getLogger(__name__)
+
+LEASE = "headrace-leader-election"
+_GC_THRESHOLD = 50_000
+"""Allocations between two collections: with Structs outside of the collector there is little for it to find."""
+
+Changed = Callable[[Reference, str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a leader works with."""
+
+    clusters: Clusters
+    store: Store
+    engine: Engine
+
+
+class Runtime:
+    """One process serving one cluster. `listener` is told of every change that the watches show."""
+
+    def __init__(self, settings: Settings, config: ClientConfig, *, listener: Listener | None = None) -> None:
+        self._settings = settings
+        self._config = config
+        self._listener = listener
+        self._clock: Clock = SystemClock()
+        self._random = Random()
+        self._counter = RequestCounter()
+        self._metrics = EngineMetrics(self._counter, self._stored_bytes)
+        self._parts: Parts | None = None
+        self._changed: Changed = _nobody_is_told
+        self._leads = not settings.leader_election.enable_leader_election
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then let runs finish within the grace period, and release the lease.
+
+        Raises LeaseLost when another took the lease, OSError when an address cannot be listened on.
+        """
+        from headrace.core.log import add_redaction
+
+        add_redaction(redact)
+        async with contextlib.AsyncExitStack() as stack:
+            edge = self._settings.edge
+            for address, app in (
+                (edge.metrics_addr, metrics_application(self._metrics)),
+                (edge.health_addr, health_application({}, {"leader": self._led, "watches": self._synced})),
+            ):
+                if address:
+                    await stack.enter_async_context(serve(app, address))
+            if self._leads:
+                await self._lead(stop)
+            else:
+                await self._campaign(stop)
+
+    # -- leading -------------------------------------------------------------------------------------------------
+
+    async def _campaign(self, stop: asyncio.Event) -> None:
+        """Lead once the lease is held. `stop` ends the wait for it, too."""
+        async with Client(self._config, counter=self._counter) as client:
+            election = self._election(client)
+            campaign = asyncio.ensure_future(election.run(lambda: self._lead(stop), on_lost=self._lost))
+            stopping = asyncio.ensure_future(stop.wait())
+            try:
+                await asyncio.wait({campaign, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not campaign.done() and not election.leading:
+                    campaign.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await campaign
+            finally:
+                for task in (stopping, campaign):
+                    task.cancel()
+                await asyncio.gather(stopping, campaign, return_exceptions=True)
+
+    def _election(self, client: Client) -> LeaderElection:
+        chosen = self._settings.leader_election
+        times = LeaseTimes(
+            chosen.leader_election_lease_duration,
+            chosen.leader_election_renew_deadline,
+            chosen.leader_election_retry_period,
+        )
+        return LeaderElection(
+            client,
+            namespace=chosen.runtime_namespace,
+            name=lease_name(self._settings),
+            identity=f"{socket.gethostname()}_{self._random.token(8)}",
+            times=times,
+            clock=self._clock,
+            random=self._random,
+        )
+
+    def _lost(self) -> None:
+        self._leads = False
+        self._metrics.leading(lease_name(self._settings), False)
+        log.error("the lease is lost: stopping at once")
+
+    async def _lead(self, stop: asyncio.Event) -> None:
+        self._leads = True
+        self._metrics.leading(lease_name(self._settings), True)
+        async with self._made() as parts, contextlib.AsyncExitStack() as stack:
+            self._parts = parts
+            try:
+                await stack.enter_async_context(
+                    serve(artifact_application(parts.store), self._settings.storage.storage_addr)
+                )
+                app = state_application(parts.engine, self._info, self._clock.now)
+                await stack.enter_async_context(serve_unix(app, self._socket))
+                _settle_memory()
+                log.info("serving", extra={"server": self._config.server, "kinds": ", ".join(self._kinds)})
+                await parts.engine.run(stop)
+            finally:
+                self._parts = None
+
+    # -- parts ---------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _made(self) -> AsyncIterator[Parts]:
+        """All parts, each closed when the context is left, the last one first."""
+        async with contextlib.AsyncExitStack() as stack:
+            store = await asyncio.to_thread(self._make_store)
+            clusters = await stack.enter_async_context(
+                Clusters(self._config, counter=self._counter, clock=self._clock, random=self._random,
+                         key=store.installation_key())
+            )  # fmt: skip
+            toolbox = await stack.enter_async_context(self._toolbox(store))
+            egress = Egress(self._egress_policy())
+            stack.push_async_callback(egress.close)
+            applied = AppliedStore(self._state / "applied.sqlite")
+            stack.push_async_callback(applied.close)
+            controllers = self._controllers(clusters, toolbox, store, egress, applied)
+            engine = self._engine(clusters, controllers)
+            self._changed = engine.changed
+            for listener in (self._metrics_listener, self._listener):
+                if listener is not None:
+                    clusters.subscribe(listener)
+            yield Parts(clusters, store, engine)
+
+    def _make_store(self) -> Store:
+        chosen = self._settings.storage
+        Path(chosen.storage_path).mkdir(parents=True, exist_ok=True)
+        return Store(
+            Path(chosen.storage_path),
+            advertised(chosen.storage_adv_addr, chosen.storage_addr),
+            self._clock,
+            ttl=chosen.artifact_retention_ttl,
+            records=chosen.artifact_retention_records,
+            algorithm=chosen.artifact_digest_algo,
+        )
+
+    def _toolbox(self, store: Store) -> Toolbox:
+        """Children with network access only where remote bases are allowed."""
+        network = None if self._no_remote_bases else paths.private(store.scratch / "remote-bases")
+        return Toolbox(size=self._settings.engine.toolbox_processes, network=network)
+
+    def _egress_policy(self) -> EgressPolicy:
+        chosen = self._settings.tenancy
+        return EgressPolicy(allow_loopback=chosen.allow_loopback, allow_hosts=frozenset(chosen.allow_hosts))
+
+    def _controllers(
+        self, clusters: Clusters, toolbox: Toolbox, store: Store, egress: Egress, applied: AppliedStore
+    ) -> tuple[AnyController, ...]:
+        async def match_versions(constraint: str, versions: Sequence[str]) -> list[str]:
+            return list((await toolbox.semver(constraint, versions)).sorted)
+
+        def moved(reference: Reference, part: str, digest: str) -> None:
+            self._changed(reference, part, digest)
+
+        def lost(artifact: Artifact) -> None:
+            self._changed(stored_reference(artifact.path), FILE, ABSENT)
+
+        fetcher = Fetcher(egress, localhost=os.environ.get("SOURCE_CONTROLLER_LOCALHOST", ""))
+        trees = Trees(store, self._clock, fetcher=fetcher, lost=lost)
+        remotes = Remotes(
+            store.mirrors, key=store.installation_key(), egress=egress, clock=self._clock,
+            match_versions=match_versions, changed=moved,
+        )  # fmt: skip
+        kustomization = KustomizationController(
+            clusters=clusters, toolbox=toolbox, trees=trees, store=applied, clock=self._clock,
+            options=self._kustomization_options(),
+        )  # fmt: skip
+        return GitRepositoryController(remotes, store, trees, self._clock), kustomization
+
+    def _kustomization_options(self) -> KustomizationOptions:
+        settings, strict = self._settings, self._settings.strict
+        account = settings.tenancy.default_service_account or ("default" if strict else "")
+        return KustomizationOptions(
+            sources=SourcePolicy(
+                no_cross_namespace_refs=settings.tenancy.no_cross_namespace_refs or strict,
+                requeue=settings.engine.requeue_dependency,
+            ),
+            targets=TargetPolicy(
+                default_service_account=account,
+                override_managers=settings.apply.override_manager,
+                insecure_kubeconfig_exec=settings.apply.insecure_kubeconfig_exec and not strict,
+                insecure_kubeconfig_tls=settings.apply.insecure_kubeconfig_tls and not strict,
+            ),
+            concurrent_ssa=settings.apply.concurrent_ssa,
+            custom_stages=settings.apply.custom_apply_stage_kinds,
+            no_remote_bases=self._no_remote_bases,
+        )
+
+    def _engine(self, clusters: Clusters, controllers: tuple[AnyController, ...]) -> Engine:
+        chosen = self._settings.engine
+        namespaces = () if chosen.watch_all_namespaces else (self._settings.leader_election.runtime_namespace,)
+        settings = EngineSettings(
+            concurrent=chosen.concurrent,
+            requeue_dependency=chosen.requeue_dependency,
+            min_retry_delay=chosen.min_retry_delay,
+            max_retry_delay=chosen.max_retry_delay,
+            interval_jitter=chosen.interval_jitter_percentage / 100,
+            drain_grace=chosen.graceful_shutdown_timeout,
+            namespaces=namespaces,
+            selector=chosen.watch_label_selector,
+            kinds=frozenset(chosen.controllers),
+        )
+        writer = ApiStatusWriter(clusters.management.client, Events(clusters.management.client, self._clock), self._clock)
+        access = ClusterAccess(clusters, namespaces=namespaces)
+        return Engine(
+            access, controllers, writer, settings, clock=self._clock, random=self._random, metrics=self._metrics
+        )
+
+    # -- views ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _no_remote_bases(self) -> bool:
+        return self._settings.apply.no_remote_bases or self._settings.strict
+
+    @property
+    def _state(self) -> Path:
+        return Path(self._settings.storage.state_path or Path(self._settings.storage.storage_path) / ".headrace")
+
+    @property
+    def _socket(self) -> Path:
+        return Path(self._settings.edge.socket) if self._settings.edge.socket else paths.socket(self._config.server)
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        named = self._settings.engine.controllers
+        return tuple(info.kind for info in KINDS.values() if not named or info.kind in named)
+
+    def _metrics_listener(self, reference: Reference, old: LiveObject | None, new: LiveObject | None) -> None:
+        if reference.group_kind in KINDS and not reference.cluster:
+            self._metrics.changed(reference, old, new)
+
+    def _led(self) -> str:
+        return "" if self._leads else "another process holds the lease"
+
+    def _synced(self) -> str:
+        """Whether every kind that is served is watched."""
+        if self._parts is None:
+            return "not started"
+        informers = self._parts.clusters.management.informers.all()
+        synced = {i.resource.kind for i in informers if i.synced and i.resource.group_kind in KINDS}
+        missing = set(self._kinds) - synced
+        return f"not watched yet: {', '.join(sorted(missing))}" if missing else ""
+
+    def _info(self) -> EngineInfo:
+        return EngineInfo(__version__, self._config.server, os.getpid(), self._leads, self._kinds)
+
+    def _stored_bytes(self) -> int:
+        """Bytes of the packed artifacts, each content once."""
+        content = Path(self._settings.storage.storage_path) / ".headrace" / "content"
+        with contextlib.suppress(OSError), os.scandir(content) as entries:
+            return sum(entry.stat().st_size for entry in entries if entry.is_file())
+        return 0
+
+
+def _nobody_is_told(reference: Reference, part: str, digest: str) -> None:
+    """Stands for the engine until it is made, after the sources that tell it of changes."""
+
+
+def lease_name(settings: Settings) -> str:
+    """The lease of this engine; each shard has its own, named as upstream's (sources.md section 5)."""
+    import hashlib
+
+    selector = settings.engine.watch_label_selector
+    return f"{LEASE}-{hashlib.sha256(selector.encode()).hexdigest()[:8]}" if selector else LEASE
+
+
+def advertised(address: str, listening: str) -> str:
+    """Host and port for artifact URLs: as told, else from the address that is listened on."""
+    if address:
+        return address
+    host, port = parse_address(listening)
+    if host in ("0.0.0.0", "::"):
+        host = os.environ.get("HOSTNAME", "") or socket.gethostname()
+    return f"{host or 'localhost'}:{port}"
+
+
+def _settle_memory() -> None:
+    """What is there now stays: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
