@@ -7,11 +7,12 @@ kind and cluster, and read by GET when a part is needed that metadata does not t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
-from headrace.api.kinds import KINDS
+from headrace.api.kinds import KINDS, KindInfo
 from headrace.engine.reader import UNWATCHED, Listener, Unwatched
 from headrace.kube.cluster import Cluster, Clusters
 from headrace.kube.errors import ApiError, KubeError, NoMatch, NotFound, Unreachable
@@ -30,9 +31,11 @@ class ClusterAccess:
     """`engine.Access` over the connected clusters. `namespaces` limits the watches of the management cluster, for
     an engine that has no rights elsewhere."""
 
-    def __init__(self, clusters: Clusters, *, namespaces: Sequence[str] = ()) -> None:
+    def __init__(self, clusters: Clusters, *, namespaces: Sequence[str] = (),
+                 kinds: Mapping[tuple[str, str], KindInfo[Any]] = KINDS) -> None:
         self._clusters = clusters
         self._namespaces = frozenset(namespaces)
+        self._kinds = kinds
 
     def get(self, reference: Reference) -> LiveObject | Unwatched | None:
         """See `Reader.get`."""
@@ -45,7 +48,7 @@ class ClusterAccess:
         limited = bool(self._namespaces) and reference.cluster == MANAGEMENT_CLUSTER
         await self._cluster(reference).informers.ensure(
             reference.group_kind,
-            version=version or _storage_version(reference),
+            version=version or self._version(reference),
             namespace=reference.namespace if limited else "",
             metadata_only=not (full or reference.group.endswith(WHOLE_GROUPS)),
             holder=self,
@@ -99,14 +102,13 @@ class ClusterAccess:
             resource, metadata.namespace, metadata.name, msgspec.json.encode(body), field_manager=FIELD_MANAGER)
         return None if metadata.deleting and not finalizers else written
 
+    def _version(self, reference: Reference) -> str:
+        """The version in which a kind of ours is watched by everybody, so that one watch serves all."""
+        kind = self._kinds.get(reference.group_kind)
+        return kind.storage_version if kind is not None else ""
+
     def _cluster(self, reference: Reference) -> Cluster:
         cluster = self._clusters.get(reference.cluster)
         if cluster is None:
             raise Unreachable(f"the cluster of {reference} is not connected", sent=False)
         return cluster
-
-
-def _storage_version(reference: Reference) -> str:
-    """The version in which a kind of ours is watched by everybody, so that one watch serves all."""
-    kind = KINDS.get(reference.group_kind)
-    return kind.storage_version if kind is not None else ""

@@ -24,7 +24,8 @@ _PATTERNS = (
                 r"(-----END \1PRIVATE KEY( BLOCK)?-----|\Z)", re.DOTALL), MASK),
     # The user of an ssh or git URL is no secret; one in an http URL may be a token.
     (re.compile(r"(?i)\b(https?://)[^\s/@\"'<>]+@"), rf"\1{MASK}@"),
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s/:@\"'<>]*):[^\s/@\"'<>]+@"), rf"\1:{MASK}@"),
+    # Passwords may hold a slash that nobody escaped; what begins with digits and a slash is a port and a path.
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s/:@\"'<>]*):(?!\d+/)[^\s@\"'<>]+@"), rf"\1:{MASK}@"),
     (re.compile(rf"(?i)\b((?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?)(?:[a-z]+\s+)?{_VALUE}"), rf"\1{MASK}"),
     (re.compile(r"\b(Bearer|Basic|bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
     (re.compile(rf"(?i)([?&](?:sig|signature|[a-z_-]*token|password|secret|key|code|x-(?:amz|goog)-[a-z-]+)=){_VALUE}"),

@@ -261,7 +261,7 @@ async def test_a_changed_spec_runs_and_is_decoded_anew(world: World) -> None:
 
 
 @pytest.mark.spec("KS-REC-02", "SRC-COM-03")
-async def test_a_suspended_object_is_not_reconciled_has_no_timer_and_its_request_is_still_recorded(world: World) -> None:
+async def test_a_suspended_object_is_not_reconciled_and_its_request_is_still_recorded(world: World) -> None:
     async with world.running():
         await world.put(A, spec={"suspend": True})
         await world.put(A, metadata={"annotations": {REQUESTED: "now"}})
@@ -693,7 +693,7 @@ async def test_never_more_runs_work_than_there_are_slots() -> None:
         pytest.param({"metadata": {"deletionTimestamp": "2027-01-01T00:00:00Z"}}, "deleted", id="deletion"),
     ],
 )
-async def test_a_newer_wish_ends_a_wait_at_once_and_runs_again(world: World, change: dict[str, object], cause: str) -> None:
+async def test_a_newer_wish_ends_a_wait_and_runs_again(world: World, change: dict[str, object], cause: str) -> None:
     @world.things.does("a")
     async def reconcile(obj: Thing, scope: Scope) -> Outcome:
         await scope.wait(asyncio.Event().wait(), note="forever")

@@ -206,10 +206,14 @@ class Statuses:
         self.observed: list[tuple[Reference, int]] = []
         self.fail: Exception | None = None
 
-    async def progress(self, live: LiveObject, reason: str, message: str, conditions: Sequence[Condition]) -> LiveObject:
+    async def progress(
+        self, live: LiveObject, reason: str, message: str, conditions: Sequence[Condition]
+    ) -> LiveObject:
         return self._write("progress", live, "Unknown", reason, message)
 
-    async def inventory(self, live: LiveObject, entries: Sequence[InventoryEntry], progress: tuple[str, str]) -> LiveObject:
+    async def inventory(
+        self, live: LiveObject, entries: Sequence[InventoryEntry], progress: tuple[str, str]
+    ) -> LiveObject:
         self.objects.expect(live)
         self.told.append(("inventory", live.reference, *progress))
         stored = self.objects.objects[live.reference]

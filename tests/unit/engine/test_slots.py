@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from headrace.engine.slots import Slots
+from headrace.model.trace import HUMAN, INTERVAL, REVISION, Lane
+from tests.unit.engine.virtual_clock import settle
+
+
+class Line:
+    """Tasks that take a slot, in the order in which they get it."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self.served: list[str] = []
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def join(self, name: str, lane: Lane) -> None:
+        async def take() -> None:
+            await self.slots.take(lane)
+            self.served.append(name)
+        self.tasks[name] = asyncio.create_task(take())
+        await settle()
+
+
+def full(size: int = 1) -> Slots:
+    slots = Slots(size, lambda: None)
+    for _ in range(size):
+        slots.occupy()
+    return slots
+
+
+async def test_slots_go_by_lane_and_then_by_arrival() -> None:
+    slots = full()
+    line = Line(slots)
+    for name, lane in (("i", INTERVAL), ("r1", REVISION), ("r2", REVISION), ("h", HUMAN)):
+        await line.join(name, lane)
+    for _ in range(4):
+        slots.give()
+        slots.grant()
+        await settle()
+    assert line.served == ["h", "r1", "r2", "i"]
+    assert slots.free == 0
+
+
+async def test_who_leaves_the_line_takes_no_slot_along() -> None:
+    slots = full()
+    line = Line(slots)
+    await line.join("impatient", HUMAN)
+    await line.join("patient", INTERVAL)
+    line.tasks["impatient"].cancel()
+    await settle()
+    slots.give()
+    slots.grant()
+    await settle()
+    assert line.served == ["patient"]
+
+
+async def test_a_slot_granted_to_a_task_that_is_cancelled_meanwhile_is_given_back() -> None:
+    slots = full()
+    line = Line(slots)
+    await line.join("unlucky", HUMAN)
+    slots.give()
+    slots.grant()
+    line.tasks["unlucky"].cancel()
+    await settle()
+    assert slots.free == 1
+
+
+def test_no_more_slots_are_taken_than_there_are() -> None:
+    with pytest.raises(RuntimeError):
+        full(2).occupy()
+
+
+async def test_whoever_watches_is_told_when_a_slot_is_given_or_asked_for() -> None:
+    told: list[int] = []
+    slots = Slots(1, lambda: told.append(slots.free))
+    slots.occupy()
+    slots.give()
+    line = Line(slots)
+    await line.join("one", HUMAN)
+    assert told == [1, 1]
+    slots.grant()
+    await settle()
