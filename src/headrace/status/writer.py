@@ -125,13 +125,15 @@ class ApiStatusWriter:
             conditions.decode(status), verdict.conditions, verdict.removed,
             generation=live.metadata.generation, now=self._clock.now())
         fields: Status = dict(verdict.fields)
-        fields["conditions"] = msgspec.to_builtins(after)
+        fields["conditions"] = after
         if verdict.observed:
             fields["observedGeneration"] = live.metadata.generation
         requested = live.metadata.annotation(RECONCILE_REQUEST)
         if final and requested:
             fields["lastHandledReconcileAt"] = requested
-        return merge_patch({name: status.get(name) for name in fields}, fields)
+        # Structs and tuples become what they are when they are read back, or nothing would ever be the same.
+        plain: Status = msgspec.json.decode(msgspec.json.encode(fields))
+        return merge_patch({name: status.get(name) for name in plain}, plain)
 
     async def _patch(self, live: LiveObject, patch: Status, purpose: str) -> LiveObject:
         if not patch:
