@@ -67,7 +67,11 @@ class Entry:
 def entries(stream: TarStream, limits: UnpackLimits) -> Iterator[Entry]:
     """All entries in order. Raises BadTar, and BadGzip as the stream does."""
     pax: dict[str, str] = {}
-    while (header := _header(stream)) is not None:
+    first = stream.read(_BLOCK)
+    if not first:
+        raise BadTar("this is no tar archive: it is empty")
+    while (header := _header(first or stream.read(_BLOCK))) is not None:
+        first = b""
         kind, size = header[156:157], _number(header[124:136])
         if kind in (b"x", b"g", b"L", b"K"):
             _extend(pax, kind, _extension(stream, size))
@@ -82,9 +86,8 @@ def entries(stream: TarStream, limits: UnpackLimits) -> Iterator[Entry]:
         pax = {}
 
 
-def _header(stream: TarStream) -> bytes | None:
-    """The next header block; None at the end of the archive."""
-    block = stream.read(_BLOCK)
+def _header(block: bytes) -> bytes | None:
+    """The block, if it is a header; None at the end of the archive."""
     if not block or not block.strip(b"\0"):
         return None
     if len(block) < _BLOCK:
