@@ -64,6 +64,23 @@ class RunningEngine:
     def traces(self, reference: Reference) -> tuple[Trace, ...]:
         return self.engine.traces(reference)
 
+    async def until_trace(self, reference: Reference, holds: Callable[[Trace], object]) -> Trace:
+        """Wait for a run that has ended, status and event included, of which `holds` is true."""
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while True:
+                    for trace in self.traces(reference):
+                        if holds(trace):
+                            return trace
+                    await asyncio.sleep(0.01)  # traces tell nobody
+        except TimeoutError:
+            told = "\n".join(str((t.result, t.message, [str(c) for c in t.causes])) for t in self.traces(reference))
+            raise AssertionError(f"no such run among:\n{told}") from None
+
+    async def until_caused(self, reference: Reference, cause: str) -> Trace:
+        """Wait for a run that ended and had this cause."""
+        return await self.until_trace(reference, lambda trace: cause in [str(c) for c in trace.causes])
+
     def writes(self) -> dict[str, int]:
         """Requests so far that change something or look at one object, by verb and resource; dry-runs apart."""
         counted: dict[str, int] = {}
@@ -267,6 +284,23 @@ class World:
         listing = await self.client.list(resource, self.namespace)
         found = [live.content() for live in listing.items]
         return [e for e in found if (e["involvedObject"]["kind"], e["involvedObject"]["name"]) == (kind, name)]
+
+    async def until_event(self, text: str, name: str = "app", kind: str = "Kustomization") -> Json:
+        """Wait on a watch for an event about an object whose message holds this text."""
+        resource = await self.resource("v1", "Event")
+        selection = Selection("", "Event", "v1", self.namespace)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while True:
+                    async for batch in watch(self.client, resource, selection, resource_version="0"):
+                        for event in batch:
+                            found = {} if event.live is None else event.live.content()
+                            about = found.get("involvedObject", {})
+                            if (about.get("kind"), about.get("name")) == (kind, name) and text in found["message"]:
+                                return found
+        except TimeoutError:
+            told = [event["message"] for event in await self.events(name, kind)]
+            raise AssertionError(f"no event with '{text}' among {told}") from None
 
     def reference(self, name: str = "app") -> Reference:
         return KUSTOMIZATION.reference(self.namespace, name)

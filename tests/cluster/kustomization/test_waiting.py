@@ -1,0 +1,180 @@
+"""Waiting for dependencies and for health, on events and without a worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from headrace.api.kinds import KUSTOMIZATION
+from headrace.kube.client import MERGE_PATCH
+from tests.cluster.kustomization.world import RunningEngine, World, condition, config_map, deployment
+
+NOWHERE = {"nodeSelector": {"kubernetes.io/hostname": "no-such-node"}}
+
+
+@pytest.mark.spec("KS-HC-02", "KS-REC-07")
+async def test_a_deployment_is_waited_for(world: World, engine: RunningEngine) -> None:
+    world.commit({"web.yaml": deployment("web", 2)})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace, wait=True)
+    ks = await world.ready()
+    assert condition(ks, "Healthy")["reason"] == "Succeeded"
+    assert condition(ks, "Healthy")["message"].startswith("Health check passed in ")
+    web = await world.get("apps/v1", "Deployment", "web")
+    assert web is not None
+    assert web["status"]["readyReplicas"] == 2
+
+
+@pytest.mark.spec("REL-23", "KS-HC-12")
+async def test_a_commit_ends_the_wait_for_a_pod_that_can_never_be_scheduled(
+    world: World, engine: RunningEngine
+) -> None:
+    world.commit({"web.yaml": deployment("web", 1, **NOWHERE)})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace, wait=True, timeout="1h")
+    await world.until(KUSTOMIZATION, "app", lambda o: condition(o, "Healthy").get("status") == "Unknown")
+
+    revision = await world.push({"web.yaml": deployment("web", 1)})
+
+    await world.ready(revision=revision)
+
+
+@pytest.mark.spec("KS-HC-04", "KS-SPEC-05")
+async def test_what_does_not_come_is_named_when_time_is_up(world: World, engine: RunningEngine) -> None:
+    world.commit({"a.yaml": config_map("a")})
+    await world.source()
+    check = {"kind": "Deployment", "name": "absent", "namespace": world.namespace}
+    await world.kustomization(targetNamespace=world.namespace, healthChecks=[check], timeout="1s")
+    ks = await world.failed(reason="HealthCheckFailed")
+    message = condition(ks, "Ready")["message"]
+    assert message.startswith("health check failed after 30")
+    assert message.endswith(f"timeout waiting for: [Deployment/{world.namespace}/absent status: 'NotFound']")
+    assert condition(ks, "Healthy")["status"] == "False"
+
+
+@pytest.mark.spec("KS-HC-05", "KS-HC-10")
+async def test_a_failed_job_ends_the_wait_at_once_and_its_repair_is_noticed(
+    world: World, engine: RunningEngine
+) -> None:
+    jobs = await world.resource("batch/v1", "Job")
+    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]} | NOWHERE
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"},
+           "spec": {"activeDeadlineSeconds": 1, "template": {"spec": pod}}}
+    world.commit({"j.yaml": job})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace, wait=True, timeout="1h", force=True)
+    await world.failed(
+        reason="HealthCheckFailed",
+        text=f"failed early due to stalled resources: [Job/{world.namespace}/j status: 'Failed']",
+    )
+    job["spec"]["template"]["spec"] = {k: v for k, v in pod.items() if k != "nodeSelector"}
+    revision = await world.push({"j.yaml": job})
+    await world.ready(revision=revision)
+    await world.until_event("Health check passed in ")
+    assert jobs.plural == "jobs"
+
+
+async def test_health_that_returns_by_itself_wakes_the_kustomization(world: World, engine: RunningEngine) -> None:
+    group = f"{world.namespace}.example.com"
+    definition = definition_of(group)
+    crds = await world.resource("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+    await world.client.create(crds, "", msgspec.json.encode(definition))
+    widgets = await world.discovery.wait(group, "Widget")
+    widget = {"apiVersion": f"{group}/v1", "kind": "Widget", "metadata": {"name": "w"}}
+    world.commit({"w.yaml": widget})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace, wait=True, timeout="1h")
+    try:
+        await world.until(widgets, "w", lambda o: True)
+        await world.ready()
+        await set_status(world, widgets, [{"type": "Stalled", "status": "True"}])
+        token = await world.request(KUSTOMIZATION, "app")
+        await world.handled("app", token)
+        await world.failed(reason="HealthCheckFailed")
+        await set_status(world, widgets, [])
+        await world.ready()
+    finally:
+        await world.delete(KUSTOMIZATION, "app")
+        await world.until_gone(KUSTOMIZATION, "app")
+        await world.client.delete(crds, "", definition["metadata"]["name"])
+
+
+async def set_status(world: World, resource: Any, conditions: list[Any]) -> None:
+    body = msgspec.json.encode({"status": {"conditions": conditions}})
+    await world.client.patch(resource, world.namespace, "w", body, content_type=MERGE_PATCH)
+
+
+def definition_of(group: str) -> dict[str, Any]:
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"widgets.{group}"},
+        "spec": {"group": group, "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"},
+                 "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}]},
+    }
+
+
+@pytest.mark.spec("KS-DEP-01", "KS-DEP-02")
+async def test_a_dependency_that_becomes_ready_wakes_its_dependent(world: World, engine: RunningEngine) -> None:
+    world.commit({"one/a.yaml": config_map("a"), "two/b.yaml": config_map("b")})
+    await world.source()
+    await world.kustomization("two", path="two", targetNamespace=world.namespace, dependsOn=[{"name": "one"}])
+    missing = f"dependency '{world.namespace}/one' not found: "
+    await world.failed("two", reason="DependencyNotReady", text=missing)
+    assert await world.get("v1", "ConfigMap", "b") is None
+
+    await world.kustomization("one", path="one", targetNamespace=world.namespace)
+    await world.ready("two")
+    woken_by = f"Kustomization/{world.namespace}/one changed (readiness)"
+    await engine.until_caused(world.reference("two"), woken_by)
+
+
+@pytest.mark.spec("KS-DEP-03")
+async def test_with_one_source_the_dependency_must_have_the_revision(world: World, engine: RunningEngine) -> None:
+    world.commit({"one/a.yaml": config_map("a"), "two/b.yaml": config_map("b")})
+    await world.source()
+    await world.kustomization("one", path="one", targetNamespace=world.namespace)
+    await world.kustomization("two", path="two", targetNamespace=world.namespace, dependsOn=[{"name": "one"}])
+    await world.ready("two")
+
+    await world.patch(KUSTOMIZATION, "one", {"spec": {"suspend": True}})
+    await world.until(KUSTOMIZATION, "one", lambda o: o["status"]["observedGeneration"] == o["metadata"]["generation"])
+    revision = await world.push({"two/b.yaml": config_map("b", k="2")})
+    text = f"dependency '{world.namespace}/one' revision is not up to date"
+    await world.failed("two", reason="DependencyNotReady", text=text)
+
+    await world.patch(KUSTOMIZATION, "one", {"spec": {"suspend": False}})
+    await world.ready("two", revision=revision)
+
+
+@pytest.mark.spec("KS-REC-02", "KS-FIN-02")
+async def test_a_suspended_kustomization_does_nothing_and_its_deletion_keeps_all(
+    world: World, engine: RunningEngine
+) -> None:
+    world.commit({"a.yaml": config_map("a")})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace)
+    await world.ready()
+    await world.patch(KUSTOMIZATION, "app", {"spec": {"suspend": True}})
+    await world.push({"b.yaml": config_map("b")})
+    token = await world.request(KUSTOMIZATION, "app")
+    await world.handled("app", token)
+    assert await world.get("v1", "ConfigMap", "b") is None
+    await world.delete(KUSTOMIZATION, "app")
+    await world.until_gone(KUSTOMIZATION, "app")
+    assert await world.get("v1", "ConfigMap", "a") is not None
+
+
+@pytest.mark.spec("KS-DEP-07")
+async def test_an_object_that_waits_for_a_dependency_can_be_deleted(world: World, engine: RunningEngine) -> None:
+    world.commit({"a.yaml": config_map("a")})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace)
+    await world.ready()
+    await world.patch(KUSTOMIZATION, "app", {"spec": {"dependsOn": [{"name": "absent"}]}})
+    await world.failed(reason="DependencyNotReady")
+    await world.delete(KUSTOMIZATION, "app")
+    await world.until_gone(KUSTOMIZATION, "app")
+    assert await world.get("v1", "ConfigMap", "a") is None
