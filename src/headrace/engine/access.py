@@ -37,10 +37,10 @@ class ClusterAccess:
         self._namespaces = frozenset(namespaces)
         self._kinds = kinds
 
-    def get(self, reference: Reference) -> LiveObject | Unwatched | None:
+    def get(self, reference: Reference, *, full: bool = False) -> LiveObject | Unwatched | None:
         """See `Reader.get`."""
         cluster = self._clusters.get(reference.cluster)
-        found = cluster.informers.get(reference) if cluster is not None else Missing.MISSING
+        found = cluster.informers.get(reference, full=full) if cluster is not None else Missing.MISSING
         return UNWATCHED if isinstance(found, Missing) else found
 
     async def ensure(self, reference: Reference, *, version: str = "", full: bool = False) -> None:

@@ -19,7 +19,7 @@ from headrace.engine.cures import Cures
 from headrace.engine.graph import Graph, newer
 from headrace.engine.metrics import Metrics, NoMetrics
 from headrace.engine.queue import Entry, Queue
-from headrace.engine.reader import FinalizerWriter, Reader
+from headrace.engine.reader import FinalizerWriter, Reader, Unwatched
 from headrace.engine.runner import AnyController, Runner
 from headrace.engine.selector import Selector
 from headrace.engine.services import Services
@@ -233,6 +233,10 @@ class Engine:
             log.exception("an event was not understood", extra={"object": str(reference)})
 
     def _on_own(self, reference: Reference, old: LiveObject | None, new: LiveObject | None) -> None:
+        """Own objects are watched whole. Where they are delivered objects as well, a watch by owner label tells of
+        their metadata too, and calls an object gone that has merely lost the label."""
+        if any(live is not None and live.partial for live in (old, new)):
+            return
         if new is None or not self._serves(new):
             self._leave(reference)
             return
@@ -254,11 +258,18 @@ class Engine:
             self._wake_reader(freed, Cause("changed", reference, "dependency cycle"))
 
     def _tell_readers(self, reference: Reference, new: LiveObject | None) -> None:
+        if new is None and isinstance(still := self._access.get(reference), LiveObject):
+            new = still
         for reader, part in self._graph.moved(reference, new):
             self._wake_reader(reader, Cause("changed", reference, part))
-        if new is not None and new.partial and self._graph.needs_content(new) and reference not in self._evaluating:
+        if new is not None and new.partial and reference not in self._evaluating and self._must_look(new):
             self._evaluating.add(reference)
             self._spawn(self._evaluate(reference), name=f"evaluate {reference}")
+
+    def _must_look(self, partial: LiveObject) -> bool:
+        """Whether somebody needs more than metadata, and no watch of whole objects is going to tell it."""
+        unwatched = isinstance(self._access.get(partial.reference, full=True), Unwatched)
+        return unwatched and self._graph.needs_content(partial)
 
     async def _evaluate(self, reference: Reference) -> None:
         """Compare the parts that metadata does not tell, with one GET for all their readers."""

@@ -7,7 +7,7 @@ must still be what was written.
 from __future__ import annotations
 
 from headrace.engine.graph import newer
-from headrace.engine.reader import Reader
+from headrace.engine.reader import Reader, Unwatched
 from headrace.model.objects import LiveObject
 from headrace.model.reference import Reference
 
@@ -19,12 +19,12 @@ class Freshest:
         self._reader = reader
         self._written: dict[Reference, LiveObject] = {}
 
-    def get(self, reference: Reference) -> LiveObject | None:
-        """The object, None when it does not exist or is not watched."""
-        watched = self._reader.get(reference)
+    def get(self, reference: Reference) -> LiveObject | Unwatched | None:
+        """The object; None when it does not exist, UNWATCHED when nobody can say (the API server is away)."""
+        watched = self._reader.get(reference, full=True)
         written = self._written.get(reference)
-        if not isinstance(watched, LiveObject) or watched.partial:
-            return None
+        if not isinstance(watched, LiveObject):
+            return watched
         if written is not None and _ahead(written, watched):
             return written
         self._written.pop(reference, None)

@@ -18,6 +18,8 @@ ANY = ""
 """Digest of a read that every newer event contradicts: the subscription to what may cure an error."""
 
 Key = tuple[Reference, str]
+Look = Callable[[Reference, bool], LiveObject | None]
+"""Looks an object up in the watches; True asks for the whole object if possible."""
 Digests = Callable[[str], str | None]
 """Digest of an object's part by the part's name; None when it cannot be told."""
 
@@ -179,17 +181,17 @@ class Graph:
         """As `moved`, for what is no object: its source says which digest a part has now."""
         return list(self._differing(reference, lambda name: digest if name == part else None, ""))
 
-    def outdated(self, reader: Reference, live: Callable[[Reference], LiveObject | None]) -> list[Key]:
+    def outdated(self, reader: Reference, live: Look) -> list[Key]:
         """The reads of a run just finished that `live` (None: not known) already contradicts.
 
         Events between a read and its recording, and those held back while the run was in progress, show here.
         """
         keys = []
         for key, read in self._subscriptions.get(reader, _Subscriptions()).finished.items():
-            now = live(key[0])
+            part = self._parts.get(key[1])
+            now = live(key[0], part is not None and not part.metadata_only)
             if now is None or not newer(now.metadata.resource_version, read.resource_version):
                 continue
-            part = self._parts.get(key[1])
             untold = part is None or (now.partial and not part.metadata_only)
             if read.digest == ANY or untold or self.digest(part or WHOLE, now) != read.digest:
                 keys.append(key)

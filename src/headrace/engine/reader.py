@@ -28,8 +28,11 @@ UNWATCHED: Literal[Unwatched.UNWATCHED] = Unwatched.UNWATCHED
 class Reader(Protocol):
     """Reads of any cluster with the engine's own identity."""
 
-    def get(self, reference: Reference) -> LiveObject | Unwatched | None:
-        """The object as the watches show it now: None when it does not exist. Perhaps only its metadata."""
+    def get(self, reference: Reference, *, full: bool = False) -> LiveObject | Unwatched | None:
+        """The object as the watches show it now: None when it does not exist. Perhaps only its metadata.
+
+        With `full` only watches of whole objects are asked: UNWATCHED when there is none.
+        """
         ...
 
     async def ensure(self, reference: Reference, *, version: str = "", full: bool = False) -> None:

@@ -26,6 +26,7 @@ from headrace.engine.cures import Cures, is_cluster, is_kind
 from headrace.engine.failure import INTERNAL, TIMED_OUT, internal_error, leading, step_error
 from headrace.engine.freshest import Freshest
 from headrace.engine.queue import Entry, Rest
+from headrace.engine.reader import Unwatched
 from headrace.engine.scope import RunScope
 from headrace.engine.services import Services
 from headrace.engine.trace import Traces
@@ -40,6 +41,9 @@ log = logging.getLogger(__name__)
 
 CONFLICTS = 5
 """Tries of a write that others race for; then the run ends and is repeated."""
+
+BLIND = 2.0
+"""Seconds until a run that could not see its object is tried again; nothing is requested meanwhile."""
 
 UNDECODABLE = "ValidationFailed"
 CYCLE = "DependencyCycle"
@@ -112,9 +116,9 @@ class Runner:
     async def run(self, entry: Entry) -> None:
         """One run of one object, begun before; the slot is given back. Never raises but when cancelled."""
         live = self.freshest.get(entry.reference)
-        if live is None:
+        if not isinstance(live, LiveObject):
             self._services.slots.give()
-            self.forget(entry.reference)
+            self._do_without(entry, live)
             return
         scope = RunScope(live, entry, self._services)
         self.scopes[entry.reference] = scope
@@ -125,6 +129,14 @@ class Runner:
             del self.scopes[entry.reference]
             if scope.holds_slot:
                 self._services.slots.give()
+
+    def _do_without(self, entry: Entry, found: Unwatched | None) -> None:
+        """The object is gone, or its watch is: then nothing is known, and the run is put off."""
+        if found is None:
+            self.forget(entry.reference)
+            return
+        self._services.graph.abandon(entry.reference)
+        self._services.queue.schedule(entry.reference, BLIND, entry.lane, entry.causes[0])
 
     async def _run(self, scope: RunScope) -> None:
         reference, started = scope.reference, self._services.clock.monotonic()
@@ -351,8 +363,10 @@ class Runner:
         else:
             self._waiting_since.pop(reference, None)
 
-    def _cached(self, reference: Reference) -> LiveObject | None:
-        live = self._services.reader.get(reference)
+    def _cached(self, reference: Reference, whole: bool) -> LiveObject | None:
+        live = self._services.reader.get(reference, full=whole)
+        if whole and isinstance(live, Unwatched):
+            live = self._services.reader.get(reference)
         return live if isinstance(live, LiveObject) else None
 
     def _leave_trace(self, scope: RunScope, end: End, started: float) -> None:

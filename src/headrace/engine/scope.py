@@ -125,12 +125,12 @@ class RunScope:
         return live
 
     async def _look(self, reference: Reference, part: Part, version: str) -> LiveObject | None:
-        cached = self._services.reader.get(reference)
-        if cached is None:
+        cached = self._services.reader.get(reference, full=not part.metadata_only)
+        if not isinstance(cached, Unwatched):
+            return cached
+        if self._services.reader.get(reference) is None:
             return None
-        if isinstance(cached, Unwatched) or (cached.partial and not part.metadata_only):
-            return await self._services.contents.get(reference, version)
-        return cached
+        return await self._services.contents.get(reference, version)
 
     def record(self, read: Read) -> None:
         """See `Scope.record`."""

@@ -237,7 +237,6 @@ async def test_own_status_writes_and_other_metadata_wake_nothing(world: World) -
         assert world.things.runs == ["a"]
 
 
-@pytest.mark.spec("KS-REC-03", "SRC-COM-04")
 async def test_a_request_runs_at_once_in_the_first_lane(world: World) -> None:
     async with world.running():
         await world.put(A, spec={})
@@ -305,6 +304,56 @@ async def test_an_object_that_does_not_decode_is_quarantined_alone(world: World)
         assert world.objects.condition(B)["status"] == "True"  # type: ignore[index]
         await world.put(A, spec={"text": "good"})
         assert world.objects.condition(A)["status"] == "True"  # type: ignore[index]
+
+
+async def test_watches_by_owner_label_neither_wake_nor_forget_own_objects(world: World) -> None:
+    """A Kustomization that a Kustomization delivers is seen by two watches, one of them of labelled metadata."""
+    async with world.running():
+        await world.put(A, spec={})
+        labelled = world.objects.metadata_of(A)
+        world.objects.tell(A, None, labelled)
+        world.objects.tell(A, labelled, None)
+        await settle()
+        assert world.things.runs == ["a"]
+        assert world.engine.known() == (A,)
+        assert world.metrics.gone == []
+
+
+async def test_a_label_that_is_gone_is_no_deletion_for_who_reads_the_object(world: World) -> None:
+    world.things.by_name["b"] = depends_on("a")  # type: ignore[assignment]
+    async with world.running():
+        await world.put(A, spec={})
+        await world.put(B, spec={})
+        world.objects.tell(A, world.objects.metadata_of(A), None)
+        await settle()
+        assert world.things.runs == ["a", "b"]
+
+
+async def test_where_whole_objects_are_watched_metadata_is_not_looked_into(world: World) -> None:
+    world.things.by_name["b"] = depends_on("a")  # type: ignore[assignment]
+    async with world.running():
+        await world.put(A, spec={})
+        await world.put(B, spec={})
+        world.objects.fetched.clear()
+        world.objects.touch(A)
+        world.objects.tell(A, None, world.objects.metadata_of(A))
+        await settle()
+        assert world.objects.fetched == []
+        assert world.things.runs == ["a", "b"]
+
+
+async def test_no_object_is_forgotten_while_the_api_server_is_away(world: World) -> None:
+    async with world.running():
+        await world.put(A, spec={})
+        world.objects.away = True
+        await world.clock.advance(3600.0)
+        assert world.things.runs == ["a"]
+        assert world.engine.known() == (A,)
+        assert world.engine.unattended() == ()
+        world.objects.away = False
+        await world.clock.advance(2.0)
+        assert world.things.runs == ["a", "a"]
+        assert world.causes(A) == ["interval"]
 
 
 # -- finalizers --------------------------------------------------------------------------------------------------

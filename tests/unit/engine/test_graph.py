@@ -85,9 +85,9 @@ def test_what_a_run_is_about_to_write_itself_is_compared_when_it_has_finished(ob
     assert graph.moved(CM, objects.current(CM)) == []
     read(graph, A, objects.current(CM), X)
     graph.finish(A)
-    assert graph.outdated(A, objects.current) == []
+    assert graph.outdated(A, lambda reference, _: objects.current(reference)) == []
     objects.put(CM, data={"x": "3"})
-    assert graph.outdated(A, objects.current) == [(CM, "data[x]")]
+    assert graph.outdated(A, lambda reference, _: objects.current(reference)) == [(CM, "data[x]")]
 
 
 def test_a_remote_is_told_once_so_the_last_runs_reads_count_during_a_run(graph: Graph) -> None:
@@ -133,7 +133,7 @@ def test_metadata_alone_neither_wakes_nor_hides_readers_of_content(objects: Obje
     assert isinstance(partial, LiveObject)
     assert graph.moved(CM, partial) == []
     assert graph.needs_content(partial)
-    assert graph.outdated(A, lambda _: partial) == [(CM, "data[x]")]
+    assert graph.outdated(A, lambda *_: partial) == [(CM, "data[x]")]
 
 
 @pytest.mark.spec("SEC-35")

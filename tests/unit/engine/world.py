@@ -87,6 +87,8 @@ class Objects:
         self.refuse: dict[tuple[str, str], KubeError] = {}
         self.dead: set[str] = set()
         self.unserved: set[tuple[str, str]] = set()
+        self.away = False
+        """Whether the watches are cut off: nothing is known of anything."""
         self.before_fetch: Callable[[Reference], Awaitable[None]] | None = None
         self._listeners: list[Listener] = []
         self._version = 0
@@ -125,14 +127,23 @@ class Objects:
         else:
             self.remove(reference)
 
+    def tell(self, reference: Reference, old: LiveObject | None, new: LiveObject | None) -> None:
+        """What another watch of the same object says."""
+        for listener in self._listeners:
+            listener(reference, old, new)
+
+    def metadata_of(self, reference: Reference) -> LiveObject | None:
+        """What a watch of metadata shows."""
+        return self._live(reference, partial=True)
+
     def condition(self, reference: Reference, kind: str = "Ready") -> dict[str, Any] | None:
         conditions = self.objects[reference].get("status", {}).get("conditions", ())
         return next((c for c in conditions if c["type"] == kind), None)
 
     # The engine's protocols.
 
-    def get(self, reference: Reference) -> LiveObject | Unwatched | None:
-        if reference.group_kind not in self.ensured:
+    def get(self, reference: Reference, *, full: bool = False) -> LiveObject | Unwatched | None:
+        if self.away or reference.group_kind not in self.ensured or (full and reference.group_kind in self.partial):
             return UNWATCHED
         return self._live(reference, partial=reference.group_kind in self.partial)
 
