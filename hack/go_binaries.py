@@ -280,17 +280,13 @@ def _forget_old_builds(keep: str) -> None:
 
 
 def verify() -> int:
-    """0 when go.mod and go.sum are tidy and `go vet` finds nothing; both say themselves what is wrong."""
+    """0 when go.mod and go.sum are tidy; else Go shows the difference. `go vet` would compile everything once more."""
     toolchain = find_toolchain()
     if toolchain is None:
         print("go.mod is not checked: no Go", file=sys.stderr)
         return 0
-    checks = (["mod", "tidy", "-diff"], ["vet", "./cmd/...", "./internal/..."])
-    results = [
-        subprocess.run([toolchain.program, *check], cwd=GO_SOURCES, env=_environment(toolchain.program), check=False)
-        for check in checks
-    ]
-    return 1 if any(result.returncode for result in results) else 0
+    command = [toolchain.program, "mod", "tidy", "-diff"]
+    return subprocess.run(command, cwd=GO_SOURCES, env=_environment(toolchain.program), check=False).returncode
 
 
 def main(arguments: Sequence[str]) -> int:

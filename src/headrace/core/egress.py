@@ -12,7 +12,6 @@ import ipaddress
 import re
 import socket
 import ssl
-import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -185,7 +184,6 @@ class Egress:
         self.limits = limits
         self._agent = user_agent
         self._sessions: dict[str, aiohttp.ClientSession] = {}
-        self._used: dict[str, float] = {}
 
     async def close(self) -> None:
         """Close all connections."""
@@ -272,11 +270,9 @@ class Egress:
             raise
 
     def _session(self, url: RemoteUrl) -> aiohttp.ClientSession:
-        now = time.monotonic()
         session = self._sessions.get(url.origin)
         if session is None:
             session = self._sessions[url.origin] = self._new_session(url)
-        self._used[url.origin] = now
         return session
 
     def _new_session(self, url: RemoteUrl) -> aiohttp.ClientSession:
