@@ -9,6 +9,9 @@ from aiohttp import web
 
 from headrace.artifact.store import Store
 
+_GRACE = 2.0
+"""Seconds that requests in flight have when the server stops."""
+
 
 def artifact_application(store: Store) -> web.Application:
     """The application; `GET /` answers 200 for readiness probes."""
@@ -39,16 +42,16 @@ class ArtifactServer:
         host, _, port = address.rpartition(":")
         self._host = host.strip("[]") or None
         self._port = int(port)
-        self._runner = web.AppRunner(artifact_application(store), access_log=None, handler_cancellation=True)
+        self._runner = web.AppRunner(artifact_application(store), access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
 
     async def start(self) -> int:
         """Listen; returns the port. Raises OSError when the address is taken."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, shutdown_timeout=2.0)
+        site = web.TCPSite(self._runner, self._host, self._port)
         await site.start()
         port: int = self._runner.addresses[0][1]
         return port
 
     async def stop(self) -> None:
-        """Stop listening; requests in flight have two seconds."""
+        """Stop listening; requests in flight have a moment."""
         await self._runner.cleanup()
