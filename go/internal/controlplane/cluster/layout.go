@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -74,13 +75,15 @@ func (l *layout) makeRoot(o Options) (err error) {
 	return nil
 }
 
-// acquire holds a lock that the kernel releases with this process.
+// acquire holds a lock that the kernel releases with this process. It is a POSIX
+// lock because anybody may ask who holds one: no file with a process id goes stale.
 func (l *layout) acquire() error {
 	file, err := os.OpenFile(l.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	whole := syscall.Flock_t{Type: syscall.F_WRLCK, Whence: io.SeekStart}
+	if err := syscall.FcntlFlock(file.Fd(), syscall.F_SETLK, &whole); err != nil {
 		_ = file.Close()
 		return fmt.Errorf("%w: %s", ErrInUse, l.root)
 	}

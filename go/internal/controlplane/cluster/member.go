@@ -6,6 +6,7 @@ import (
 	"log"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"headrace.dev/headrace/go/internal/controlplane/process"
@@ -20,6 +21,8 @@ const (
 
 	firstBackoff = 200 * time.Millisecond
 	lastBackoff  = 10 * time.Second
+	// hopeless is how often a component may crash before the cluster was ready.
+	hopeless = 4
 	// stable is how long a component must have run for its next crash to count
 	// as the first.
 	stable = 30 * time.Second
@@ -31,9 +34,10 @@ type member struct {
 	args  []string
 	grace time.Duration
 
-	mu    sync.Mutex
-	child *process.Child
-	log   *process.LogFile
+	mu      sync.Mutex
+	child   *process.Child
+	log     *process.LogFile
+	crashes atomic.Int32
 }
 
 // start runs the component once.
@@ -74,6 +78,7 @@ func (m *member) keep(ctx context.Context, restart func() error, changed func())
 			return
 		case <-child.Done():
 		}
+		m.crashes.Add(1)
 		if time.Since(began) > stable {
 			backoff = firstBackoff
 		}

@@ -98,6 +98,9 @@ func (s *supervisor) start(ctx context.Context) error {
 	s.stopped = cancel
 	starting, done := context.WithTimeoutCause(ctx, s.options.Timeout, errors.New("the control plane was not ready in time"))
 	defer done()
+	starting, fail := context.WithCancelCause(starting)
+	defer fail(nil)
+	go s.watchHopeless(starting, fail)
 	if err := s.launch(keeping, component.Etcd, component.APIServer); err != nil {
 		return err
 	}
@@ -114,6 +117,19 @@ func (s *supervisor) start(ctx context.Context) error {
 		return nil
 	}
 	return s.explain(waitUsable(starting, s.api, s.options.Nodes))
+}
+
+// watchHopeless ends the start when a member only ever crashes.
+func (s *supervisor) watchHopeless(ctx context.Context, fail context.CancelCauseFunc) {
+	_ = poll(ctx, 100*time.Millisecond, func(context.Context) bool {
+		for _, m := range s.members {
+			if m.crashes.Load() >= hopeless {
+				fail(fmt.Errorf("%s does not start", m.name))
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // launch starts members and keeps them running.
@@ -142,7 +158,7 @@ func (s *supervisor) member(name string) *member {
 	panic("no member " + name)
 }
 
-// explain adds the last lines of the log of the first member that is down, or
+// explain adds the last lines of the log of the first member that crashed, or
 // of the API server.
 func (s *supervisor) explain(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
@@ -150,22 +166,13 @@ func (s *supervisor) explain(err error) error {
 	}
 	suspect := component.APIServer
 	for _, m := range s.members {
-		if child := m.current(); child != nil && isDone(child) {
+		if m.crashes.Load() > 0 {
 			suspect = m.name
 			break
 		}
 	}
 	return fmt.Errorf("%w; the log of %s (%s) ends:\n%s", err, suspect, s.layout.log(suspect),
 		process.Tail(s.layout.log(suspect), 2000))
-}
-
-func isDone(child *process.Child) bool {
-	select {
-	case <-child.Done():
-		return true
-	default:
-		return false
-	}
 }
 
 // announce tells readiness on `out` and in files.
