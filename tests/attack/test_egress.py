@@ -22,7 +22,13 @@ from headrace.artifact.trees import Trees
 from headrace.core import tls
 from headrace.core.clock import SystemClock
 from headrace.core.egress import (
-    BodyTooLarge, Egress, EgressDenied, EgressPolicy, Trust, UrlRefused, parse_url,
+    BodyTooLarge,
+    Egress,
+    EgressDenied,
+    EgressPolicy,
+    Trust,
+    UrlRefused,
+    parse_url,
 )  # fmt: skip
 from headrace.model.artifact import Artifact
 from headrace.model.errors import Retry

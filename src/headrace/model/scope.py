@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
+from headrace.model.errors import StepError
 from headrace.model.objects import LiveObject
 from headrace.model.outcome import Condition, Outcome
-from headrace.model.errors import StepError
 from headrace.model.plan import InventoryEntry
 from headrace.model.read import Part, Read
 from headrace.model.reference import Reference

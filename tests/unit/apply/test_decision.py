@@ -1,10 +1,10 @@
 from typing import Any
 
 import pytest
-from tests.unit.apply.builders import RECONCILE, SSA, field, live, manifest
 
 from headrace.apply.decision import Step, after_dry_run, differs, is_immutable
 from headrace.model.plan import Action, PlanEntry
+from tests.unit.apply.builders import RECONCILE, SSA, field, live, manifest
 
 LAST_APPLIED = {"kubectl.kubernetes.io/last-applied-configuration": "{}"}
 

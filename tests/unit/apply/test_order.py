@@ -1,8 +1,8 @@
 import pytest
-from tests.unit.apply.builders import manifest
 
 from headrace.apply import order
 from headrace.model.reference import Reference
+from tests.unit.apply.builders import manifest
 
 RBAC = "rbac.authorization.k8s.io/v1"
 

@@ -1,7 +1,6 @@
 from typing import Any
 
 import pytest
-from tests.unit.apply.builders import RECONCILE, SSA, field, live, manifest
 
 from headrace.apply import inventory, planner
 from headrace.apply.applied import Record
@@ -10,6 +9,7 @@ from headrace.apply.signature import SIGNATURE
 from headrace.model.manifests import Manifest
 from headrace.model.objects import LiveObject
 from headrace.model.plan import Action
+from tests.unit.apply.builders import RECONCILE, SSA, field, live, manifest
 
 WANTED = manifest()
 

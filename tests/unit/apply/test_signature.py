@@ -2,11 +2,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.apply.builders import OWNER, PRUNE, field, live
 
 from headrace.apply.signature import SIGNATURE, signature_part
 from headrace.kube.objects import slim
 from headrace.model.read import ABSENT
+from tests.unit.apply.builders import OWNER, PRUNE, field, live
 
 DEPLOYMENT_CONTROLLER = field("kube-controller-manager", "Update", {"f:metadata": {}}, subresource="status")
 

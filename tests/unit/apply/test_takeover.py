@@ -1,7 +1,7 @@
 import msgspec
-from tests.unit.apply.builders import field, live
 
 from headrace.apply.takeover import take_over_patch, union
+from tests.unit.apply.builders import field, live
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from bench import workload
 from bench.repository import Repository, git
 

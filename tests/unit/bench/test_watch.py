@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from bench.phases import at_revision, handled, ready, runs
 from bench.watch import Live, Watch
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-import typer
 from headrace.cli.flags import all_settings, normalise
 from headrace.settings import LEAVES
 
