@@ -17,6 +17,7 @@ from headrace.cli.manifests import NAME, InstallOptions, Manifest, manifests
 from headrace.cli.output import action, success, waiting, warning
 from headrace.kube.errors import NoMatch, NotFound
 from headrace.kube.resource import Resource
+from headrace.model.objects import LiveObject
 from headrace.model.reference import Reference, split_api_version
 
 _CRD = ("apiextensions.k8s.io", "CustomResourceDefinition")
@@ -78,8 +79,10 @@ async def _foreign(connection: Connection, resource: Resource, name: str) -> boo
     return live.metadata.label("app.kubernetes.io/managed-by") != NAME
 
 
-async def apply(connection: Connection, manifest: Manifest, *, dry_run: bool = False, quiet: bool = False) -> None:
-    """Apply one object server-side. A dry run whose namespace does not exist yet is made in `default`."""
+async def apply(
+    connection: Connection, manifest: Manifest, *, dry_run: bool = False, quiet: bool = False
+) -> LiveObject:
+    """Apply one object server-side; returns it as it is now. A dry run whose namespace does not exist yet is made in `default`."""
     group, version = split_api_version(manifest["apiVersion"])
     resource = await connection.discovery.resource(group, manifest["kind"], version)
     metadata = manifest["metadata"]
@@ -87,12 +90,13 @@ async def apply(connection: Connection, manifest: Manifest, *, dry_run: bool = F
     if dry_run and namespace and not await _exists(connection, namespace):
         namespace, manifest = "default", {**manifest, "metadata": {**metadata, "namespace": "default"}}
     body = orjson.dumps(manifest)
-    await connection.client.apply(
+    applied = await connection.client.apply(
         resource, namespace, metadata["name"], body, field_manager=FIELD_MANAGER, dry_run=dry_run
     )
     if not quiet:
         reference = Reference(group, manifest["kind"], metadata.get("namespace", ""), metadata["name"])
         success(f"{reference} {'would be applied' if dry_run else 'applied'}")
+    return applied.live
 
 
 async def _exists(connection: Connection, namespace: str) -> bool:

@@ -69,10 +69,10 @@ class Progress:
 
     def _say(self, reference: Reference, line: str) -> None:
         """Print a line where there is no table, unless it says what the last one about the object said."""
-        if self._said.get(reference) == line:
+        if not line or self._said.get(reference) == line:
             return
         self._said[reference] = line
-        if self._live is None and line:
+        if self._live is None:
             print(line, flush=True)
 
     def _table(self) -> Any:
@@ -90,10 +90,12 @@ class Progress:
 
 
 def _line(obj: FluxObject) -> str:
-    """One line about an object; empty before anything is known of it."""
+    """One line about an object; empty while its conditions say nothing about what is under way."""
     state = standing(obj)
-    if obj.ready is None:
+    if obj.ready is None or (state is Standing.MOVING and not obj.reconciling and not obj.metadata.deleting):
         return ""
+    if obj.metadata.deleting:
+        return f"◎ {obj.reference} is being deleted"
     if state is Standing.READY and obj.revision:
         info = KINDS[obj.reference.group_kind]
         return f"{_MARKS[state]} {obj.reference} {kinds.verb_of(info)} revision {shorten(obj.revision)}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from headrace.api.kinds import KINDS
 from headrace.api.meta import SOURCE_GROUP
-from headrace.cli.root import KUSTOMIZATION_REFERENCE
+from headrace.cli.root import GIT_REPOSITORY_REFERENCE, KUSTOMIZATION_REFERENCE
 from headrace.cli.view import FluxObject, inventory_reference
 from headrace.model.reference import Reference
 
@@ -19,6 +20,26 @@ class Standing(enum.Enum):
     MOVING = "moving"
     BLOCKED = "blocked"
     FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What was asked for: what was there before must not be taken for the answer.
+
+    `request` is the token that the source was asked to run with, `revision` what it has to find (empty: whatever it
+    finds), `generations` those that the root objects have at least.
+    """
+
+    request: str = ""
+    revision: str = ""
+    generations: Mapping[Reference, int] = field(default_factory=dict)
+
+    def outdated(self, obj: FluxObject) -> bool:
+        """Whether an object, as it is seen, is from before the goal was set."""
+        if obj.metadata.generation < self.generations.get(obj.reference, 0):
+            return True
+        asked = obj.reference == GIT_REPOSITORY_REFERENCE and self.request
+        return bool(asked) and obj.status.last_handled_reconcile_at != self.request
 
 
 def standing(obj: FluxObject) -> Standing:
@@ -36,28 +57,28 @@ def standing(obj: FluxObject) -> Standing:
     return Standing.BLOCKED if obj.ready.reason == "DependencyNotReady" else Standing.FAILED
 
 
-def overall(objects: Mapping[Reference, FluxObject], revision: str) -> Standing:
-    """How the whole delivery stands. `revision`, when known, is the one that the root has to have delivered."""
+def overall(objects: Mapping[Reference, FluxObject], goal: Goal) -> Standing:
+    """How the whole delivery stands: READY, FAILED (which may still pass), or MOVING."""
     root = objects.get(KUSTOMIZATION_REFERENCE)
-    if root is None:
+    if root is None or GIT_REPOSITORY_REFERENCE not in objects or any(map(goal.outdated, objects.values())):
         return Standing.MOVING
     states = {reference: standing(obj) for reference, obj in objects.items()}
     if Standing.MOVING in states.values() or _behind(objects, states):
         return Standing.MOVING
-    if all(state is Standing.READY for state in states.values()):
-        arrived = not revision or root.status.last_applied_revision == revision
-        return Standing.READY if arrived and _children_known(objects) else Standing.MOVING
-    return Standing.FAILED
+    if any(state is not Standing.READY for state in states.values()):
+        return Standing.FAILED
+    arrived = goal.revision in ("", root.status.last_applied_revision)
+    return Standing.READY if arrived and _children_known(objects) else Standing.MOVING
 
 
 def _behind(objects: Mapping[Reference, FluxObject], states: Mapping[Reference, Standing]) -> bool:
-    """Whether a Ready object has yet to deliver what its Ready source has now."""
+    """Whether a Ready object has yet to deliver what its source has now."""
     for reference, obj in objects.items():
-        source = objects.get(obj.source(SOURCE_GROUP) or reference)
-        if source is None or source is obj or obj.spec.suspend or states[reference] is not Standing.READY:
+        named = obj.source(SOURCE_GROUP)
+        source = objects.get(named) if named is not None else None
+        if source is None or source.status.artifact is None or obj.spec.suspend:
             continue
-        artifact = source.status.artifact
-        if artifact is not None and artifact.revision != obj.status.last_applied_revision:
+        if states[reference] is Standing.READY and source.revision != obj.status.last_applied_revision:
             return True
     return False
 

@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import signal
+import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -23,19 +23,20 @@ from headrace.api.meta import RECONCILE_REQUEST
 from headrace.cli import paths
 from headrace.cli.connect import FIELD_MANAGER, Connection, cluster_errors, resource_of
 from headrace.cli.directory_watch import saves
-from headrace.cli.exits import FAILED, OK, REFUSED, TIMED_OUT, USAGE, CommandError
+from headrace.cli.exits import FAILED, OK, REFUSED, TIMED_OUT, UNREACHABLE, USAGE, CommandError
 from headrace.cli.install import apply, install_crds
 from headrace.cli.output import action, failure, say, success, waiting
 from headrace.cli.progress import Progress
 from headrace.cli.root import GIT_REPOSITORY_REFERENCE, HANDS_OFF, Root, root_objects
-from headrace.cli.runtime import Runtime, assemble
-from headrace.cli.settled import Standing, overall, standing
+from headrace.cli.run import stop_on_signals
+from headrace.cli.runtime import Runtime
+from headrace.cli.settled import Goal, Standing, overall, standing
 from headrace.cli.shadow import BRANCH, Shadow, ShadowError
-from headrace.cluster import EmbeddedCluster
+from headrace.cli.view import shorten
+from headrace.cluster import ClusterError, ControlPlaneMissing, EmbeddedCluster
 from headrace.core import log
 from headrace.core.clock import SystemClock, rfc3339_micro
 from headrace.core.duration import format_duration, parse_duration
-from headrace.core.random import Random
 from headrace.edge.git_server import USER, git_application
 from headrace.edge.listen import free_port, serve
 from headrace.kube.client import Client
@@ -66,10 +67,6 @@ class Home:
 
     root: Path
     ephemeral: bool
-
-    @property
-    def cluster(self) -> Path:
-        return paths.private(self.root / "cluster")
 
     @property
     def engine(self) -> Path:
@@ -142,10 +139,15 @@ def _logging(options: UpOptions, home: Home) -> Iterator[None]:
 @contextlib.asynccontextmanager
 async def _cluster(home: Home) -> AsyncIterator[EmbeddedCluster]:
     """The embedded cluster, running. It goes on running at the end unless it is ephemeral."""
-    cluster = EmbeddedCluster(home.cluster, ephemeral=home.ephemeral)
-    action("starting the embedded cluster")
-    reused = await cluster.start()
-    success(f"cluster {'reused' if reused else 'started'}: {cluster.server}")
+    cluster = EmbeddedCluster(home.root / "cluster", ephemeral=home.ephemeral)
+    running = cluster.status() is not None
+    if not running:
+        action("starting the embedded cluster")
+    try:
+        info = await cluster.start()
+    except (ClusterError, ControlPlaneMissing) as error:
+        raise CommandError(str(error), UNREACHABLE) from None
+    success(f"cluster {'found' if running else 'started'}: {info.server}")
     try:
         yield cluster
     finally:
@@ -155,26 +157,28 @@ async def _cluster(home: Home) -> AsyncIterator[EmbeddedCluster]:
 
 async def _deliver(options: UpOptions, home: Home, config: ClientConfig, kubeconfig: Path) -> int:
     """Install, start the source and the engine, and stay."""
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     async with contextlib.AsyncExitStack() as stack:
         connection = Connection(await stack.enter_async_context(Client(config, user_agent="headrace-cli")))
         await install_crds(connection, annotations=HANDS_OFF, quiet=True)
         shadow = None if is_url(options.source) else await _shadow(options, home)
         root = await stack.enter_async_context(_source(options, home, shadow))
-        settings = up_settings(home, local=shadow is not None)
-        runtime = await stack.enter_async_context(assemble(settings, config))
         progress = Progress()
-        runtime.clusters.subscribe(progress.observe)
+        runtime = Runtime(up_settings(home), config, listener=progress.observe)
+        generations = {}
         for manifest in root_objects(root):
-            await apply(connection, manifest, quiet=True)
+            live = await apply(connection, manifest, quiet=True)
+            generations[live.reference] = live.metadata.generation
         _tell(options, kubeconfig, home)
         stack.enter_context(progress.shown())
-        return await _stay(options, runtime, _Delivery(connection, progress, shadow), stop)
+        delivery = _Delivery(connection, progress, shadow, Goal(generations=generations))
+        await delivery.begin()
+        return await _stay(options, runtime, delivery, stop)
 
 
-def up_settings(home: Home, *, local: bool) -> Settings:
+def up_settings(home: Home) -> Settings:
     """Settings of an engine on this machine: loopback only, free ports, everything below `home`."""
-    own = {
+    return load({
         "metrics-addr": "127.0.0.1:0",
         "health-addr": "127.0.0.1:0",
         "storage-addr": f"127.0.0.1:{_port(home, 'storage')}",
@@ -182,10 +186,8 @@ def up_settings(home: Home, *, local: bool) -> Settings:
         "state-path": str(paths.private(home.engine / "state")),
         "enable-leader-election": "true",
         "beside-flux": "true",
-    }
-    if local:
-        own["allow-hosts"] = "127.0.0.1"
-    return load(own)
+        "allow-loopback": "true",
+    })  # fmt: skip
 
 
 def _port(home: Home, name: str) -> int:
@@ -213,7 +215,7 @@ async def _source(options: UpOptions, home: Home, shadow: Shadow | None) -> Asyn
     if shadow is None:
         yield Root(url=options.source, branch=options.branch, path=options.path, interval=options.interval)
         return
-    password = Random().token(24)
+    password = secrets.token_urlsafe(24)
     async with serve(git_application(home.shadow, password), f"127.0.0.1:{_port(home, 'git')}") as address:
         yield Root(url=f"http://{address}/{shadow.name}", branch=BRANCH, path=options.path,
                    interval=options.interval, user=USER, password=password)  # fmt: skip
@@ -230,34 +232,40 @@ def _tell(options: UpOptions, kubeconfig: Path, home: Home) -> None:
 class _Delivery:
     """What happens besides the engine: the directory is followed, and the end is noticed."""
 
-    def __init__(self, connection: Connection, progress: Progress, shadow: Shadow | None) -> None:
+    def __init__(self, connection: Connection, progress: Progress, shadow: Shadow | None, goal: Goal) -> None:
         self.progress = progress
         self._connection = connection
         self._shadow = shadow
-        self._revision = ""
+        self._goal = goal
+
+    async def begin(self) -> None:
+        """Ask for a run of the source as it is now."""
+        if self._shadow is None:
+            await self._request("")
+        else:
+            await self._record("revision")
 
     async def follow(self) -> None:
         """Record every save, and ask for a run of the source."""
         if self._shadow is None:
             return
-        await self._record()
         async for _ in saves(self._shadow.directory):
-            await self._record()
+            await self._record("saved: revision")
 
-    async def _record(self) -> None:
+    async def _record(self, what: str) -> None:
         assert self._shadow is not None
         try:
             commit = await self._shadow.record()
         except ShadowError as error:
             self.progress.note(f"✗ {error}")
             return
-        if commit.revision != self._revision:
-            first, self._revision = not self._revision, commit.revision
-            self.progress.note(f"► {'revision' if first else 'saved: revision'} {commit.revision[:18]}")
-            await self._request()
+        if commit.revision != self._goal.revision:
+            self.progress.note(f"► {what} {shorten(commit.revision)}")
+            await self._request(commit.revision)
 
-    async def _request(self) -> None:
+    async def _request(self, revision: str) -> None:
         token = rfc3339_micro(SystemClock().now())
+        self._goal = replace(self._goal, request=token, revision=revision)
         body = orjson.dumps({"metadata": {"annotations": {RECONCILE_REQUEST: token}}})
         reference = GIT_REPOSITORY_REFERENCE
         await self._connection.client.patch(
@@ -268,7 +276,7 @@ class _Delivery:
         """Return READY as soon as it is, FAILED when that has stood for some seconds."""
         while True:
             self.progress.changed.clear()
-            now = overall(self.progress.objects, self._revision)
+            now = overall(self.progress.objects, self._goal)
             if now is Standing.READY:
                 return now
             limit = _SETTLE_SECONDS if now is Standing.FAILED else None
@@ -310,17 +318,3 @@ async def _once(options: UpOptions, delivery: _Delivery, stop: asyncio.Event) ->
         return FAILED
     waiting(f"gave up after {format_duration(options.timeout)}")
     return TIMED_OUT
-
-
-def _stop_on_signals() -> asyncio.Event:
-    """Set by Ctrl-C and SIGTERM; a second one ends the process at once."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def told() -> None:
-        stop.set()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told)
-    return stop

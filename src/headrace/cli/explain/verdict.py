@@ -80,6 +80,7 @@ def judge_flux(obj: FluxObject) -> Verdict:
         return _replace(known, State.DELETING, since=obj.metadata.deletion_timestamp or "", follow=_inventory(obj),
                         unblock="let its finalizers finish: " + ", ".join(obj.metadata.finalizers or ()))  # fmt: skip
     if obj.spec.suspend:
+        known = msgspec.structs.replace(known, reason="Suspended", message="spec.suspend is set", file="", since="")
         return _replace(known, State.SUSPENDED, unblock=_command("resume", obj))
     if ready is None or not obj.observed and not obj.stalled:
         return _replace(known, State.PROGRESSING, follow=_upstream(obj), unblock="wait for the engine, or start it")
