@@ -30,7 +30,8 @@ async def world(tmp_path: Path) -> AsyncIterator[Sources]:
     "url",
     [
         "ext::sh -c touch% /tmp/x", "ext::sh", "file:///etc/passwd", "/etc/passwd", "../x", "ssh://-oProxyCommand=x/y",
-        "ssh://-x@host/y", "--upload-pack=x", "-u", "http://host/x\n--upload-pack=y", "http://host/ x", "http://host\\x",
+        "ssh://-x@host/y", "--upload-pack=x", "-u", "http://host/x\n--upload-pack=y", "http://host/ x",
+        "http://host\\x",
         "git://host/x", "http:host", "http://", "http:///x", "http://[::1/x", "http://host:99999/x", "http://a b/x",
         "user@host:repo", "http://host?x", "http://-x/y", "javascript:x", "", "fd::0", "http://ho\0st/x",
     ],
@@ -53,7 +54,8 @@ def test_a_refused_url_is_not_repeated_with_its_password() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "--upload-pack=x", "-x", "refs/heads/../../x", "a..b", "x.lock", "a/x.lock/b", "a b", "a\nb", "a~1", "a^", "a:b",
+        "--upload-pack=x", "-x", "refs/heads/../../x", "a..b", "x.lock", "a/x.lock/b", "a b", "a\nb", "a~1", "a^",
+        "a:b",
         "a?", "a*", "a[", "a\\b", "a//b", "/a", "a/", "a.", ".a", "a/.b", "a@{1}", "a\x7f",
     ],
 )  # fmt: skip

@@ -42,7 +42,9 @@ class ArtifactServer:
         host, _, port = address.rpartition(":")
         self._host = host.strip("[]") or None
         self._port = int(port)
-        self._runner = web.AppRunner(artifact_application(store), access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE)
+        self._runner = web.AppRunner(
+            artifact_application(store), access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE
+        )
 
     async def start(self) -> int:
         """Listen; returns the port. Raises OSError when the address is taken."""

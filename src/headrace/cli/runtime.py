@@ -12,7 +12,7 @@ import gc
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,7 @@ from headrace.model.read import ABSENT
 from headrace.model.reference import Reference
 from headrace.settings import Settings
 from headrace.source.git.remotes import Remotes
+from headrace.source.git.versions import toolbox_versions
 from headrace.status.events import Events
 from headrace.status.redaction import redact
 from headrace.status.writer import ApiStatusWriter
@@ -216,9 +217,6 @@ class Runtime:
     def _controllers(
         self, clusters: Clusters, toolbox: Toolbox, store: Store, egress: Egress, applied: AppliedStore
     ) -> tuple[AnyController, ...]:
-        async def match_versions(constraint: str, versions: Sequence[str]) -> list[str]:
-            return list((await toolbox.semver(constraint, versions)).sorted)
-
         def moved(reference: Reference, part: str, digest: str) -> None:
             self._changed(reference, part, digest)
 
@@ -229,7 +227,7 @@ class Runtime:
         trees = Trees(store, self._clock, fetcher=fetcher, lost=lost)
         remotes = Remotes(
             store.mirrors, key=store.installation_key(), egress=egress, clock=self._clock,
-            match_versions=match_versions, changed=moved,
+            match_versions=toolbox_versions(toolbox), changed=moved,
         )  # fmt: skip
         kustomization = KustomizationController(
             clusters=clusters, toolbox=toolbox, trees=trees, store=applied, clock=self._clock,
@@ -270,7 +268,9 @@ class Runtime:
             selector=chosen.watch_label_selector,
             kinds=frozenset(chosen.controllers),
         )
-        writer = ApiStatusWriter(clusters.management.client, Events(clusters.management.client, self._clock), self._clock)
+        writer = ApiStatusWriter(
+            clusters.management.client, Events(clusters.management.client, self._clock), self._clock
+        )
         access = ClusterAccess(clusters, namespaces=namespaces)
         return Engine(
             access, controllers, writer, settings, clock=self._clock, random=self._random, metrics=self._metrics

@@ -20,6 +20,7 @@ from headrace.api.kinds import KINDS
 from headrace.api.meta import FINALIZER, SOURCE_GROUP
 from headrace.artifact.store import FILE, Integrity, Place, Store, stored_reference
 from headrace.artifact.trees import Trees
+from headrace.core import secrecy
 from headrace.core.clock import Clock, parse_rfc3339
 from headrace.core.duration import parse_duration
 from headrace.core.egress import RemoteUrl, UrlRefused, parse_url
@@ -244,7 +245,7 @@ async def _credentials(repo: GitRepository, url: RemoteUrl, scope: Scope) -> Cre
     data: dict[str, bytes] = {}
     named = repo.spec.secret_ref
     if named is not None:
-        if named.namespace not in ("", repo.metadata.namespace):
+        if named.namespace not in (None, "", repo.metadata.namespace):
             raise refused("spec.secretRef.namespace is not the namespace of the object", AUTHENTICATION_FAILED)
         secret = await scope.read(Reference("", "Secret", repo.metadata.namespace, named.name), CREDENTIALS)
         shown = f"{repo.metadata.namespace}/{named.name}"
@@ -252,6 +253,7 @@ async def _credentials(repo: GitRepository, url: RemoteUrl, scope: Scope) -> Cre
             message = f"failed to get secret '{shown}': secrets \"{named.name}\" not found"
             raise Retry(AUTHENTICATION_FAILED, message, condition=FETCH_FAILED)
         data = _decoded(secret, shown)
+    secrecy.register(url.password)
     try:
         return http_credentials(data, url)
     except ProviderMismatch as error:

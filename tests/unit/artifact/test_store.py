@@ -90,7 +90,9 @@ def test_an_archive_is_as_consumers_of_flux_sources_expect_it(tmp_path: Path) ->
         assert (member.uid, member.gid, member.uname, member.gname, member.mtime) == (0, 0, "", "", 0)
 
 
-@pytest.mark.parametrize("name", ["x" * 100, "x" * 101, f"{'d' * 150}/{'f' * 99}", f"{'d' * 200}/{'f' * 200}", "ü" * 60])
+@pytest.mark.parametrize(
+    "name", ["x" * 100, "x" * 101, f"{'d' * 150}/{'f' * 99}", f"{'d' * 200}/{'f' * 200}", "ü" * 60]
+)
 def test_long_and_foreign_names_come_back_as_they_were(tmp_path: Path, name: str) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
@@ -315,7 +317,9 @@ def test_a_place_has_plain_names(name: str) -> None:
 
 
 @pytest.mark.spec("SRC-ART-05", "REL-31")
-async def test_a_reader_gets_one_whole_file_while_it_is_replaced_and_collected(store: Store, clock: ManualClock) -> None:
+async def test_a_reader_gets_one_whole_file_while_it_is_replaced_and_collected(
+    store: Store, clock: ManualClock
+) -> None:
     expected: dict[str, int] = {}
     stop = asyncio.Event()
 

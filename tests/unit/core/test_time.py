@@ -27,7 +27,8 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0s"), (60, "1m0s"), (3600, "1h0m0s"), (90, "1m30s"), (1.5, "1.5s"), (0.75, "750ms"), (5400.25, "1h30m0.25s"),
+        (0, "0s"), (60, "1m0s"),
+        (3600, "1h0m0s"), (90, "1m30s"), (1.5, "1.5s"), (0.75, "750ms"), (5400.25, "1h30m0.25s"),
         (0.0000015, "1.5µs"), (1e-9, "1ns"), (-2, "-2s"),
     ],
 )  # fmt: skip
