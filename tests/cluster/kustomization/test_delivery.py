@@ -8,6 +8,7 @@ from headrace.api.kinds import KUSTOMIZATION
 from tests.cluster.kustomization.world import RunningEngine, World, condition, config_map, inventory
 
 OWNER_NAME = "kustomize.toolkit.fluxcd.io/name"
+OWNER_NAMESPACE = "kustomize.toolkit.fluxcd.io/namespace"
 
 
 @pytest.mark.spec("KS-GEN-01", "KS-REC-09", "KS-APPLY-15", "KS-REC-01", "KS-INV-01")
@@ -26,7 +27,7 @@ async def test_a_repository_is_delivered(world: World, engine: RunningEngine) ->
     delivered = await world.get("v1", "ConfigMap", "a")
     assert delivered is not None
     assert delivered["data"] == {"k": "1"}
-    assert delivered["metadata"]["labels"] == {OWNER_NAME: "app", "kustomize.toolkit.fluxcd.io/namespace": world.namespace}
+    assert delivered["metadata"]["labels"] == {OWNER_NAME: "app", OWNER_NAMESPACE: world.namespace}
     assert {f["manager"] for f in delivered["metadata"]["managedFields"]} == {"kustomize-controller"}
 
 

@@ -120,7 +120,8 @@ async def test_an_object_without_a_namespace_is_a_clear_error(world: World, engi
 @pytest.mark.spec("SEC-06")
 async def test_an_alias_bomb_is_refused(world: World, engine: RunningEngine) -> None:
     lines = ["a: &a [x,x,x,x,x,x,x,x,x,x]"]
-    lines += [f"{new}: &{new} [{','.join([f'*{old}'] * 10)}]" for old, new in zip("abcdefghi", "bcdefghij", strict=True)]
+    names = zip("abcdefghi", "bcdefghij", strict=True)
+    lines += [f"{new}: &{new} [{','.join([f'*{old}'] * 10)}]" for old, new in names]
     world.commit({"bomb.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: bomb}\n" + "\n".join(lines) + "\n"})
     await world.source()
     await world.kustomization(targetNamespace=world.namespace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from headrace.api.kinds import KUSTOMIZATION
 from headrace.kube.client import MERGE_PATCH
+from headrace.kube.errors import ApiError
 from headrace.kube.resource import Resource
 from tests.cluster.kustomization.world import RunningEngine, World, condition, config_map, deployment, inventory
 
@@ -39,7 +41,8 @@ async def test_names_patches_images_and_metadata_are_changed(world: World, engin
     await world.kustomization(
         path="app", targetNamespace=world.namespace, namePrefix="pre-", nameSuffix="-post", components=["../c"],
         images=[{"name": "example.com/app", "newTag": "2"}],
-        patches=[{"patch": merge}, {"patch": msgspec.json.encode(operation).decode(), "target": {"kind": "Deployment"}}],
+        patches=[{"patch": merge},
+                 {"patch": msgspec.json.encode(operation).decode(), "target": {"kind": "Deployment"}}],
         commonMetadata={"labels": {"team": "a"}, "annotations": {"note": "b"}},
     )
     await world.ready()
@@ -80,7 +83,8 @@ async def test_missing_variables_fail_the_build_and_their_creation_is_the_cure(
     await world.source()
     source = {"kind": "ConfigMap", "name": "vars"}
     await world.kustomization(targetNamespace=world.namespace, postBuild={"substituteFrom": [source]})
-    await world.failed(reason="BuildFailed", text="""substitute from 'ConfigMap/vars' error: configmaps "vars" not found""")
+    missing = """substitute from 'ConfigMap/vars' error: configmaps "vars" not found"""
+    await world.failed(reason="BuildFailed", text=missing)
     await create(world, CONFIG_MAPS, "vars", data={"other": "1"})
     await world.failed(reason="BuildFailed", text="variable not set (strict mode)")
     patch = msgspec.json.encode({"data": {"a": "v"}})
@@ -105,7 +109,8 @@ async def test_an_immutable_field_fails_without_force_and_is_recreated_with_it(
     await world.patch(KUSTOMIZATION, "app", {"spec": {"force": True}})
     await world.ready(revision=revision)
     second = await world.get("apps/v1", "Deployment", "web")
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert first["metadata"]["uid"] != second["metadata"]["uid"]
 
 
@@ -254,15 +259,11 @@ async def test_a_deletion_that_was_refused_is_kept_reported_and_repeated(world: 
 
 async def until_denied(world: World) -> None:
     """Admission policies take effect a moment after they are made."""
-    from headrace.kube.errors import ApiError
-
     await create(world, CONFIG_MAPS, "probe")
     for _ in range(600):
         try:
             await world.client.delete(CONFIG_MAPS, world.namespace, "probe", dry_run=True)
         except ApiError:
             return
-        import asyncio
-
         await asyncio.sleep(0.05)
     raise AssertionError("the policy does not take effect")
