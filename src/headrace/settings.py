@@ -1,8 +1,8 @@
 """Settings: one frozen tree; flags, environment variables and a file are views of it.
 
-Every leaf is declared by `setting(default, description)`; the description, with the unit and the reason for the default,
-is the leaf's documentation and its text in `--help`. A leaf's flag is its name with dashes. Names and defaults are those
-of Flux's controllers (spec: kustomization.md 6, sources.md 5) unless the description says why not. A setting that
+Every leaf is declared by `setting(default, description)`; the description, with the unit and the reason for the
+default, is the leaf's documentation and its text in `--help`. A leaf's flag is its name with dashes. Names and defaults
+are those of Flux's controllers (spec: kustomization.md 6, sources.md 5) unless the description says why not. A setting that
 several controllers have upstream is one here, since one pool of workers serves all kinds.
 """
 
@@ -67,7 +67,9 @@ class StorageSettings:
     storage_path: str = setting("/data", "Folder of the artifacts. Upstream's default.", env="STORAGE_PATH")
     storage_addr: str = setting(":9090", "Address of the artifact server. Upstream's default.", env="STORAGE_ADDRESS")
     storage_adv_addr: str = setting(
-        "", "Host and port in artifact URLs. Empty: from storage-addr, 0.0.0.0 becomes $HOSTNAME.", env="STORAGE_ADV_ADDR"
+        "",
+        "Host and port in artifact URLs. Empty: from storage-addr, 0.0.0.0 becomes $HOSTNAME.",
+        env="STORAGE_ADV_ADDR",
     )
     artifact_retention_ttl: float = setting(
         MINUTE, "How long an old artifact is kept at least. Upstream's default.", duration=True
@@ -105,11 +107,17 @@ class LeaderElectionSettings:
     """One engine at a time does the work. Durations are upstream's."""
 
     enable_leader_election: bool = setting(False, "Work only while holding the lease.", env="ENABLE_LEADER_ELECTION")
-    leader_election_release_on_cancel: bool = setting(True, "Give the lease back at the end, so the next starts at once.")
+    leader_election_release_on_cancel: bool = setting(
+        True, "Give the lease back at the end, so the next starts at once."
+    )
     leader_election_lease_duration: float = setting(35.0, "Age at which a lease may be taken over.", duration=True)
-    leader_election_renew_deadline: float = setting(30.0, "A leader that cannot renew for so long stops.", duration=True)
+    leader_election_renew_deadline: float = setting(
+        30.0, "A leader that cannot renew for so long stops.", duration=True
+    )
     leader_election_retry_period: float = setting(5.0, "Time between attempts to acquire or renew.", duration=True)
-    runtime_namespace: str = setting("flux-system", "Namespace of the lease and of the engine.", env="RUNTIME_NAMESPACE")
+    runtime_namespace: str = setting(
+        "flux-system", "Namespace of the lease and of the engine.", env="RUNTIME_NAMESPACE"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,9 +210,7 @@ def _leaves() -> Iterator[Leaf]:
     for section in dataclasses.fields(Settings):
         for leaf in dataclasses.fields(type(getattr(Settings(), section.name))):
             about = leaf.metadata
-            yield Leaf(
-                section.name, leaf.name, leaf.default, about["description"], about["duration"], about["env"]
-            )
+            yield Leaf(section.name, leaf.name, leaf.default, about["description"], about["duration"], about["env"])
 
 
 LEAVES: tuple[Leaf, ...] = tuple(_leaves())
@@ -241,7 +247,9 @@ def _take(values: dict[tuple[str, str], Any], given: Mapping[str, object], where
         leaf = FLAGS.get(name)
         if leaf is None:
             raise SettingsError(f"{where}: unknown setting '{name}'")
-        values[leaf.section, leaf.name] = leaf.parse(value, f"{where} --{name}" if where == "flag" else f"{where}: {name}")
+        values[leaf.section, leaf.name] = leaf.parse(
+            value, f"{where} --{name}" if where == "flag" else f"{where}: {name}"
+        )
 
 
 def _read_file(path: Path) -> dict[str, object]:

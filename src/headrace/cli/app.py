@@ -27,7 +27,8 @@ app = typer.Typer(
 )
 
 Kubeconfig = Annotated[
-    Path | None, typer.Option("--kubeconfig", help="Kubeconfig file. Default: KUBECONFIG, the cluster of `up`, ~/.kube/config.")
+    Path | None,
+    typer.Option("--kubeconfig", help="Kubeconfig file. Default: KUBECONFIG, the cluster of `up`, ~/.kube/config."),
 ]
 Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", envvar="FLUX_SYSTEM_NAMESPACE", help="Namespace.")]
@@ -51,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
         return exited.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised again unless it is one of the parser's
         return _usage_error(error)
     return code if isinstance(code, int) else OK
 
@@ -82,7 +83,9 @@ def up(
     path: Annotated[str, typer.Option("--path", help="Directory in it that the root Kustomization delivers.")] = "./",
     branch: Annotated[str, typer.Option("--branch", help="Branch of a git URL.")] = "main",
     interval: Annotated[str, typer.Option("--interval", help="Interval of the objects that are made.")] = "10m",
-    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="A cluster of its own that is gone at the end.")] = False,
+    ephemeral: Annotated[
+        bool, typer.Option("--ephemeral", help="A cluster of its own that is gone at the end.")
+    ] = False,
     once: Annotated[bool, typer.Option("--once", help="End when everything is Ready (0) or failed (1).")] = False,
     timeout: Timeout = "10m",  # type: ignore[assignment]
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the engine's log.")] = False,
@@ -96,7 +99,9 @@ def up(
 
 @app.command()
 def down(
-    delete: Annotated[bool, typer.Option("--delete", help="Also remove its data: objects, artifacts, repositories.")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Also remove its data: objects, artifacts, repositories.")
+    ] = False,
 ) -> None:
     """Stop the embedded cluster, and the `headrace up` that serves it."""
     from headrace.cli.down import down
@@ -208,12 +213,15 @@ def install(
     image: Annotated[str | None, typer.Option("--image", help="Container image.")] = None,
     replicas: Annotated[int, typer.Option("--replicas", help="Replicas; one leads, the others wait.")] = 1,
     cluster_admin: Annotated[
-        bool, typer.Option("--cluster-admin", help="Deliver with all rights where no serviceAccountName is set, as Flux.")
+        bool,
+        typer.Option("--cluster-admin", help="Deliver with all rights where no serviceAccountName is set, as Flux."),
     ] = False,
     default_service_account: Annotated[
         str, typer.Option("--default-service-account", help="Account for objects that name none.")
     ] = "",
-    storage: Annotated[str, typer.Option("--storage", help="Size of a volume for artifacts, as 5Gi. Default: emptyDir.")] = "",
+    storage: Annotated[
+        str, typer.Option("--storage", help="Size of a volume for artifacts, as 5Gi. Default: emptyDir.")
+    ] = "",
     argument: Annotated[list[str] | None, typer.Option("--arg", help="Further argument of `headrace run`.")] = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,

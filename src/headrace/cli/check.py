@@ -58,7 +58,9 @@ async def _kubernetes(connection: Connection) -> bool:
     digits = ("".join(c for c in str(found.get(part, "0")) if c.isdigit()) for part in ("major", "minor"))
     version = tuple(int(number or 0) for number in digits)
     oldest = ".".join(map(str, OLDEST_KUBERNETES))
-    return _tell(version >= OLDEST_KUBERNETES, f"Kubernetes {text} >={oldest}", f"Kubernetes {text} is older than {oldest}")
+    return _tell(
+        version >= OLDEST_KUBERNETES, f"Kubernetes {text} >={oldest}", f"Kubernetes {text} is older than {oldest}"
+    )
 
 
 async def _definitions(connection: Connection) -> bool:
@@ -78,9 +80,13 @@ async def _engine(connection: Connection, namespace: str) -> bool:
             return _tell(True, f"headrace {engine.info.version} runs here (pid {engine.info.pid})", "")
     if deployment is not None:
         ready, wanted, images = _replicas(deployment)
-        return _tell(ready >= 1, f"{NAME}: deployment ready ({images})", f"{NAME}: {ready} of {wanted} replicas are ready")
+        return _tell(
+            ready >= 1, f"{NAME}: deployment ready ({images})", f"{NAME}: {ready} of {wanted} replicas are ready"
+        )
     rivals = await _flux(connection)
-    return _tell(bool(rivals), f"Flux is running: {', '.join(rivals)}", "no engine is running: headrace run, or install")
+    return _tell(
+        bool(rivals), f"Flux is running: {', '.join(rivals)}", "no engine is running: headrace run, or install"
+    )
 
 
 def _replicas(deployment: LiveObject) -> tuple[int, int, str]:

@@ -92,7 +92,6 @@ class Connection:
         except NotFound:
             return None
 
-
     async def watch(self, info: KindInfo[Any], namespace: str, name: str) -> AsyncIterator[LiveObject]:
         """An object of ours as it is, and again at each change. Raises NotFound when it is not there (any more)."""
         while True:

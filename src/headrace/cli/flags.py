@@ -37,8 +37,9 @@ def normalise(argv: Sequence[str]) -> list[str]:
     for argument in argv:
         name, separator, value = argument.removeprefix("--").partition("=")
         if argument.startswith("--") and separator and name in booleans and value.lower() in ("true", "false"):
-            argument = f"--{name}" if value.lower() == "true" else f"--no-{name}"
-        found.append(argument)
+            found.append(f"--{name}" if value.lower() == "true" else f"--no-{name}")
+        else:
+            found.append(argument)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Finds live Flux controllers next door, by the leases that they hold, so that two engines never fight over an object."""
+"""Finds live Flux controllers next door, by the leases that they hold: two engines must not fight over an object."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def live_rivals(leases: Iterable[LiveObject], served: frozenset[str], clock: Clo
 
 
 async def refuse_beside_flux(client: Client, kinds: Iterable[str], clock: Clock) -> None:
-    """Raises CommandError(REFUSED) when a Flux controller of one of `kinds` is alive, or when that cannot be found out."""
+    """Raises CommandError(REFUSED) when a Flux controller of one of `kinds` is alive, or when that cannot be told."""
     advice = "scale it down, serve other kinds with --controllers, or say --beside-flux when they are sharded apart"
     try:
         leases = await client.list(LEASES, purpose=LEASE)

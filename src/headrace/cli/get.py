@@ -66,9 +66,7 @@ def _grouped(
     return list(blocks.values())
 
 
-def object_table(
-    info: KindInfo[Any], objects: Sequence[FluxObject], *, all_namespaces: bool, prefix: bool
-) -> str:
+def object_table(info: KindInfo[Any], objects: Sequence[FluxObject], *, all_namespaces: bool, prefix: bool) -> str:
     """NAME, REVISION, SUSPENDED, READY, MESSAGE; NAMESPACE in front for all of them. `prefix` puts the kind before
     the name."""
     header = ["NAME", "REVISION", "SUSPENDED", "READY", "MESSAGE"]

@@ -82,7 +82,8 @@ async def _foreign(connection: Connection, resource: Resource, name: str) -> boo
 async def apply(
     connection: Connection, manifest: Manifest, *, dry_run: bool = False, quiet: bool = False
 ) -> LiveObject:
-    """Apply one object server-side; returns it as it is now. A dry run whose namespace does not exist yet is made in `default`."""
+    """Apply one object server-side; returns it as it is now. A dry run is made in `default` while the namespace is not
+    there yet."""
     group, version = split_api_version(manifest["apiVersion"])
     resource = await connection.discovery.resource(group, manifest["kind"], version)
     metadata = manifest["metadata"]

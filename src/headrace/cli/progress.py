@@ -81,7 +81,9 @@ class Progress:
 
         table = Table(box=None, pad_edge=False)
         for column in ("", "NAME", "REVISION", "MESSAGE"):
-            table.add_column(column, overflow="fold" if column == "MESSAGE" else "ellipsis", no_wrap=column != "MESSAGE")
+            table.add_column(
+                column, overflow="fold" if column == "MESSAGE" else "ellipsis", no_wrap=column != "MESSAGE"
+            )
         for reference, obj in sorted(self.objects.items()):
             state = standing(obj)
             cells = (_MARKS[state], f"{reference.kind}/{reference.name}", shorten(obj.revision), shorten(obj.message))

@@ -53,7 +53,12 @@ def _repository(root: Root) -> dict[str, Any]:
     spec: dict[str, Any] = {"interval": root.interval, "url": root.url, "ref": {"branch": root.branch}}
     if root.password:
         spec["secretRef"] = {"name": NAME}
-    return {"apiVersion": GIT_REPOSITORY.api_version, "kind": GIT_REPOSITORY.kind, "metadata": _metadata(), "spec": spec}
+    return {
+        "apiVersion": GIT_REPOSITORY.api_version,
+        "kind": GIT_REPOSITORY.kind,
+        "metadata": _metadata(),
+        "spec": spec,
+    }
 
 
 def _kustomization(root: Root) -> dict[str, Any]:

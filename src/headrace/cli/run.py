@@ -22,9 +22,7 @@ from headrace.settings import Settings, SettingsError, load
 logger = logging.getLogger(__name__)
 
 
-async def run(
-    kubeconfig: Path | None, context: str | None, file: Path | None, flags: Mapping[str, object]
-) -> int:
+async def run(kubeconfig: Path | None, context: str | None, file: Path | None, flags: Mapping[str, object]) -> int:
     """Serve until SIGTERM or SIGINT. Returns OK after a drain, FAILED when the lease was lost.
 
     Raises CommandError(USAGE) on settings that cannot be used, CommandError(REFUSED) beside live Flux controllers.
@@ -38,7 +36,7 @@ async def run(
         try:
             await Runtime(settings, config).serve(stop)
         except LeaseLost as error:
-            logger.error("stopped", extra={"error": str(error)})
+            logger.error("stopped", extra={"error": str(error)})  # noqa: TRY400 - a stack tells nothing
             return FAILED
         except OSError as error:
             raise CommandError(str(error), FAILED) from None

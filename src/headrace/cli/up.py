@@ -1,7 +1,7 @@
 """`headrace up`: a cluster, a source and the engine together in the foreground.
 
-A directory is followed by a shadow repository that is served over loopback HTTP, so that what is delivered comes through
-a real GitRepository and a real Kustomization, by the same code as in any other cluster.
+A directory is followed by a shadow repository that is served over loopback HTTP, so that what is delivered comes
+through a real GitRepository and a real Kustomization, by the same code as in any other cluster.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from headrace.cli.connect import FIELD_MANAGER, Connection, cluster_errors, reso
 from headrace.cli.directory_watch import saves
 from headrace.cli.exits import FAILED, OK, REFUSED, TIMED_OUT, UNREACHABLE, USAGE, CommandError
 from headrace.cli.install import apply, install_crds
-from headrace.cli.output import action, failure, say, success, waiting
+from headrace.cli.output import action, failure, success, waiting
 from headrace.cli.progress import Progress
 from headrace.cli.root import GIT_REPOSITORY_REFERENCE, HANDS_OFF, Root, root_objects
 from headrace.cli.run import stop_on_signals

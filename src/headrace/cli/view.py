@@ -118,8 +118,7 @@ class FluxObject(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         """The objects of the same kind that must be ready first."""
         own = self.reference
         return tuple(
-            Reference(own.group, d.kind or own.kind, d.namespace or own.namespace, d.name)
-            for d in self.spec.depends_on
+            Reference(own.group, d.kind or own.kind, d.namespace or own.namespace, d.name) for d in self.spec.depends_on
         )
 
 

@@ -3,7 +3,7 @@
 | metric | from |
 |---|---|
 | gotk_reconcile_duration_seconds{kind,name,namespace} | every run; the series of an object goes when the object goes |
-| gotk_reconcile_condition{kind,name,namespace,type,status}, gotk_suspend_status, gotk_resource_info | the objects as watched |
+| gotk_reconcile_condition{kind,name,namespace,type,status}, gotk_suspend_status, gotk_resource_info | watches |
 | leader_election_master_status{name} | the lease |
 | headrace_* | the engine's own; docs/metrics.md lists them |
 

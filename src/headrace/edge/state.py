@@ -1,8 +1,8 @@
 """The engine's live state over its Unix socket: what `headrace explain` and `tree` ask besides the objects themselves.
 
-    GET /v1/engine                              who answers: version, server, pid, whether it leads
-    GET /v1/objects                             every object's state
-    GET /v1/objects/KIND/NAMESPACE/NAME         one object's state and its last traces, newest first
+GET /v1/engine                              who answers: version, server, pid, whether it leads
+GET /v1/objects                             every object's state
+GET /v1/objects/KIND/NAMESPACE/NAME         one object's state and its last traces, newest first
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ def live(api_version: str, kind: str, name: str, *, namespace: str = "apps", **c
     return decode_object(msgspec.json.encode(body))
 
 
-def kustomization(name: str, ready: dict[str, Any] | None, *, spec: dict[str, Any] | None = None, **status: Any) -> LiveObject:
+def kustomization(
+    name: str, ready: dict[str, Any] | None, *, spec: dict[str, Any] | None = None, **status: Any
+) -> LiveObject:
     conditions = [ready] if ready else []
     base = {"sourceRef": {"kind": "GitRepository", "name": "repo"}, "interval": "1m", "prune": True}
     return live(f"{KUSTOMIZE_GROUP}/v1", "Kustomization", name, spec=base | (spec or {}),
@@ -85,13 +87,15 @@ async def explain(first: LiveObject, *others: LiveObject, **world: Any) -> Findi
 async def test_a_chain_of_dependencies_ends_at_the_pod_that_cannot_be_scheduled() -> None:
     labels = {"deployment.kubernetes.io/revision": "2"}
     deployment = live("apps/v1", "Deployment", "web", spec={"replicas": 1},
-                      status={"observedGeneration": 1, "conditions": [condition("Available", "False", "Min")]})  # fmt: skip
+                      status={"observedGeneration": 1, "conditions": [condition("Available", "False", "M")]})  # fmt: skip
     old = live("apps/v1", "ReplicaSet", "old", spec={"replicas": 0}, metadata=owner(deployment) | {
         "annotations": {"deployment.kubernetes.io/revision": "1"}})  # fmt: skip
-    new = live("apps/v1", "ReplicaSet", "new", spec={"replicas": 1}, metadata=owner(deployment) | {"annotations": labels})
+    new = live(
+        "apps/v1", "ReplicaSet", "new", spec={"replicas": 1}, metadata=owner(deployment) | {"annotations": labels}
+    )
     pod = live("v1", "Pod", "web-1", metadata=owner(new), spec={"nodeSelector": {"disk": "ssd"}}, status={
         "conditions": [condition("PodScheduled", "False", "Unschedulable",
-                                 "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.")]})  # fmt: skip
+                                 "0/2 nodes are available: 2 didn't match Pod's node affinity/selector.")]})  # fmt: skip
     base = kustomization(
         "base", condition("Ready", "Unknown", "Progressing", "Running health checks"),
         inventory={"entries": [{"id": "apps_web_apps_Deployment", "v": "v1"}]},
@@ -132,12 +136,16 @@ async def test_a_source_that_fails_is_the_cause_though_the_kustomization_is_read
 async def test_a_ready_object_is_just_said_to_be_ready() -> None:
     finding = await explain(kustomization("app", READY), repository(READY))
     out = text.lines(finding, NOW)
-    assert out[0].startswith("Kustomization/apps/app is Ready: ReconciliationSucceeded: Applied revision: main@sha1:aaaaaaaa")
+    assert out[0].startswith(
+        "Kustomization/apps/app is Ready: ReconciliationSucceeded: Applied revision: main@sha1:aaaaaaaa"
+    )
     assert not any(line.startswith("root cause") for line in out)
 
 
 async def test_a_missing_dependency_is_the_cause() -> None:
-    top = kustomization("top", condition("Ready", "False", "DependencyNotReady"), spec={"dependsOn": [{"name": "gone"}]})
+    top = kustomization(
+        "top", condition("Ready", "False", "DependencyNotReady"), spec={"dependsOn": [{"name": "gone"}]}
+    )
     finding = await explain(top)
     assert text.unblock(finding) == "create Kustomization/apps/gone, or correct the reference"
 
@@ -152,7 +160,9 @@ async def test_a_cycle_of_dependencies_is_named() -> None:
 
 
 async def test_a_suspended_dependency_is_to_be_resumed() -> None:
-    top = kustomization("top", condition("Ready", "False", "DependencyNotReady"), spec={"dependsOn": [{"name": "base"}]})
+    top = kustomization(
+        "top", condition("Ready", "False", "DependencyNotReady"), spec={"dependsOn": [{"name": "base"}]}
+    )
     finding = await explain(top, kustomization("base", READY, spec={"suspend": True}))
     assert text.unblock(finding) == "headrace resume kustomization base -n apps"
 
@@ -180,7 +190,8 @@ async def test_the_newest_warning_explains_an_object_without_a_verdict() -> None
         pytest.param({"phase": "Running", "containerStatuses": [
             {"name": "c", "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}}]},
             State.FAILED, "back-off", id="crash"),
-        pytest.param({"phase": "Running", "conditions": [condition("Ready", "True", "x")]}, State.READY, "", id="ready"),
+        pytest.param({"phase": "Running", "conditions": [condition("Ready", "True", "x")]}, State.READY, "",
+                     id="ready"),
         pytest.param({"phase": "Succeeded"}, State.READY, "", id="succeeded"),
         pytest.param({"phase": "Failed", "reason": "Evicted", "message": "disk"}, State.FAILED, "disk", id="evicted"),
         pytest.param({"phase": "Running", "conditions": [condition("Ready", "False", "ContainersNotReady", "probe")]},
@@ -214,7 +225,9 @@ def test_the_file_is_found_in_messages(message: str, file: str) -> None:
 
 
 def test_objects_are_found_in_messages() -> None:
-    assert objects_in("timeout waiting for: [Deployment/apps/web status: 'InProgress', Namespace/x status: 'Failed']") == (
+    assert objects_in(
+        "timeout waiting for: [Deployment/apps/web status: 'InProgress', Namespace/x status: 'Failed']"
+    ) == (
         "Deployment/apps/web",
         "Namespace/x",
     )

@@ -7,7 +7,10 @@ from typing import Any
 from headrace.cli.manifests import NAME, InstallOptions, manifests
 
 
-def by_kind(options: InstallOptions = InstallOptions()) -> dict[tuple[str, str], dict[str, Any]]:
+DEFAULT = InstallOptions()
+
+
+def by_kind(options: InstallOptions = DEFAULT) -> dict[tuple[str, str], dict[str, Any]]:
     return {(m["kind"], m["metadata"]["name"]): m for m in manifests(options)}
 
 

@@ -14,7 +14,8 @@ OBJECT = b"""{"apiVersion":"kustomize.toolkit.fluxcd.io/v1","kind":"Kustomizatio
 "spec":{"interval":"1m","prune":true,"sourceRef":{"kind":"GitRepository","name":"r"}},
 "status":{"lastAppliedRevision":"main@sha1:0123456789012345678901234567890123456789","conditions":[
 {"type":"Ready","status":"True","reason":"ReconciliationSucceeded","observedGeneration":2,
-"lastTransitionTime":"2026-11-21T11:00:00Z","message":"Applied revision: main@sha1:0123456789012345678901234567890123456789"}]}}"""
+"lastTransitionTime":"2026-11-21T11:00:00Z",
+"message":"Applied revision: main@sha1:0123456789012345678901234567890123456789"}]}}"""
 
 
 def test_the_table_has_the_columns_of_flux_and_short_revisions() -> None:
@@ -47,7 +48,9 @@ def test_commits_are_cut_and_words_are_not() -> None:
 
 
 def test_inventory_ids_name_objects() -> None:
-    assert inventory_reference(InventoryEntry("ns_web_apps_Deployment", "v1")) == Reference("apps", "Deployment", "ns", "web")
+    assert inventory_reference(InventoryEntry("ns_web_apps_Deployment", "v1")) == Reference(
+        "apps", "Deployment", "ns", "web"
+    )
     assert inventory_reference(InventoryEntry("_apps__Namespace", "v1")) == Reference("", "Namespace", "", "apps")
     role = inventory_reference(InventoryEntry("_system__node_rbac.authorization.k8s.io_ClusterRole", "v1"))
     assert role.name == "system:node"

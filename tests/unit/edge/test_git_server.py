@@ -19,7 +19,20 @@ async def address(tmp_path: Path) -> AsyncIterator[str]:
     work = tmp_path / "work"
     for argv in (
         ["git", "init", "-q", "-b", "main", str(work)],
-        ["git", "-C", str(work), "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "x"],
+        [
+            "git",
+            "-C",
+            str(work),
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@t",
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "x",
+        ],
         ["git", "clone", "-q", "--bare", str(work), str(root / "a.git")],
     ):
         subprocess.run(argv, check=True)
@@ -51,7 +64,9 @@ async def test_without_the_password_nothing_is_served(address: str, userinfo: st
 
 
 async def test_a_push_is_refused(address: str, tmp_path: Path) -> None:
-    code, out = await git("-C", str(tmp_path / "work"), "push", f"http://{USER}:pass%20word@{address}/a.git", "main:new")
+    code, out = await git(
+        "-C", str(tmp_path / "work"), "push", f"http://{USER}:pass%20word@{address}/a.git", "main:new"
+    )
     assert code != 0
     assert "403" in out
 

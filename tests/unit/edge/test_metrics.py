@@ -27,7 +27,13 @@ def reference(name: str) -> Reference:
 
 
 def live(name: str, ready: str, *, suspend: bool = False) -> LiveObject:
-    condition = {"type": "Ready", "status": ready, "reason": "R", "message": "", "lastTransitionTime": "2026-11-21T11:00:00Z"}
+    condition = {
+        "type": "Ready",
+        "status": ready,
+        "reason": "R",
+        "message": "",
+        "lastTransitionTime": "2026-11-21T11:00:00Z",
+    }
     return decode_object(msgspec.json.encode({
         "apiVersion": f"{GROUP}/v1", "kind": "Kustomization", "metadata": {"name": name, "namespace": "apps"},
         "spec": {"suspend": suspend, "sourceRef": {"kind": "GitRepository", "name": "repo"}},

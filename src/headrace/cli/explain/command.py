@@ -73,7 +73,11 @@ async def _owner(connection: Connection, reference: Reference) -> Reference | No
     except (NoMatch, Forbidden):
         return None
     name = live.metadata.label(OWNER_NAME) if live else ""
-    return Reference(KUSTOMIZE_GROUP, "Kustomization", live.metadata.label(OWNER_NAMESPACE), name) if live and name else None
+    return (
+        Reference(KUSTOMIZE_GROUP, "Kustomization", live.metadata.label(OWNER_NAMESPACE), name)
+        if live and name
+        else None
+    )
 
 
 class _Involved(msgspec.Struct, rename="camel"):

@@ -52,7 +52,10 @@ _WAITING_REASONS = frozenset({"DependencyNotReady", "Progressing", "ProgressingW
 
 def missing(reference: Reference) -> Verdict:
     return Verdict(
-        State.MISSING, "NotFound", f"{reference} does not exist", unblock=f"create {reference}, or correct the reference"
+        State.MISSING,
+        "NotFound",
+        f"{reference} does not exist",
+        unblock=f"create {reference}, or correct the reference",
     )
 
 
