@@ -128,8 +128,8 @@ class FaultProxy:
         self._faults: list[Fault] = []
         self._open = asyncio.Event()
         self._open.set()
-        self._watches: set[web.BaseRequest] = set()
-        self._ended: dict[web.BaseRequest, bool] = {}
+        self._watches: dict[int, web.BaseRequest] = {}  # by identity: a request is a mapping, and not hashable
+        self._ended: dict[int, bool] = {}
         credentials = upstream.credentials
         owner = Material(upstream.ca, credentials.client_certificate, credentials.client_key)
         insecure = upstream.insecure_skip_tls_verify
@@ -178,8 +178,8 @@ class FaultProxy:
 
     def end_watches(self, *, reset: bool = False) -> int:
         """End every open watch, in peace or with a TCP reset; how many there were."""
-        for request in self._watches:
-            self._ended[request] = reset
+        for request in self._watches.values():
+            self._ended[id(request)] = reset
             if request.transport is not None and reset:
                 _reset(request)
             elif request.task is not None:
@@ -259,17 +259,17 @@ class FaultProxy:
         self, request: web.BaseRequest, upstream: aiohttp.ClientResponse, response: web.StreamResponse,
         faults: list[Fault],
     ) -> web.StreamResponse:  # fmt: skip
-        self._watches.add(request)
+        self._watches[id(request)] = request
         try:
             await self._watch_lines(request, upstream, response, faults)
         except asyncio.CancelledError:
-            if request not in self._ended:
+            if id(request) not in self._ended:
                 raise
             if (task := asyncio.current_task()) is not None:
                 task.uncancel()
         finally:
-            self._watches.discard(request)
-            self._ended.pop(request, None)
+            self._watches.pop(id(request), None)
+            self._ended.pop(id(request), None)
         with contextlib.suppress(ConnectionError):
             await response.write_eof()
         return response

@@ -114,6 +114,11 @@ class Graph:
         subscriptions = self._subscriptions.get(reader, _Subscriptions())
         return tuple((subscriptions.finished | (subscriptions.current or {})).values())
 
+    def recorded(self, reader: Reference) -> set[Reference]:
+        """What the run in progress has read so far."""
+        subscriptions = self._subscriptions.get(reader, _Subscriptions())
+        return {reference for reference, _ in subscriptions.current or ()}
+
     def readers(self, reference: Reference) -> tuple[Reference, ...]:
         """Who is subscribed to any part of an object."""
         by_part = self._readers.get(reference, {})

@@ -256,7 +256,7 @@ class Runner:
 
     async def _subscribe(self, scope: RunScope, references: tuple[Reference, ...]) -> None:
         """Have the next event of what the run has not read itself wake the object."""
-        already = {read.reference for read in self._services.graph.reads(scope.reference)}
+        already = self._services.graph.recorded(scope.reference)
         for reference in references:
             if reference in already:
                 continue

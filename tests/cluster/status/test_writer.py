@@ -13,7 +13,7 @@ from headrace.core.clock import SystemClock
 from headrace.core.secrecy import register
 from headrace.kube.client import Client
 from headrace.kube.counter import RequestKey
-from headrace.model.errors import Retry
+from headrace.model.errors import Retry, Stalled, StepError, Waiting
 from headrace.model.outcome import Outcome
 from headrace.model.scope import Scope
 from headrace.status import events
@@ -22,6 +22,7 @@ from headrace.status.writer import ApiStatusWriter
 from tests.cluster.engine.thing import (
     EVENTS,
     GROUP,
+    REQUESTED,
     THING,
     THINGS,
     Stage,
@@ -76,6 +77,25 @@ async def test_a_failure_and_the_recovery_are_events_as_client_go_writes_them(en
     recovery = (await event(engine, "a", 2))[-1]
     assert (recovery["type"], recovery["reason"], recovery["message"]) == (
         "Normal", "ReconciliationSucceeded", "said two")
+
+
+@pytest.mark.spec("KS-REC-03", "SRC-COM-04")
+@pytest.mark.parametrize("error", [None, Retry("Failed", "x", after=3600.0), Stalled("Invalid", "x"),
+                                   Waiting("NotYet", "x", on=(), after=3600.0)], ids=str)
+async def test_a_request_is_recorded_as_handled_whatever_became_of_it(engine: Stage, error: StepError | None) -> None:
+    async def ends(obj: Thing, scope: Scope) -> Outcome:
+        if error is not None:
+            raise error
+        return await ready(obj, scope)
+
+    engine.things.by_name["a"] = ends
+    await engine.create("a")
+    await engine.runs("a", 1)
+    await engine.patch("a", metadata={"annotations": {REQUESTED: "2027-01-01T00:00:00Z"}})
+    async with asyncio.timeout(30):
+        while (await engine.get("a")).content().get("status", {}).get("lastHandledReconcileAt") is None:
+            await asyncio.sleep(0.02)
+    assert engine.causes("a") == ["requested"]
 
 
 @pytest.mark.spec("KS-REC-14")

@@ -579,6 +579,24 @@ async def test_a_run_longer_than_its_timeout_is_cut_off(world: World) -> None:
         assert world.objects.condition(A)["reason"] == "Timeout"  # type: ignore[index]
 
 
+async def test_what_is_waited_for_is_subscribed_to_even_when_only_an_earlier_run_has_read_it(world: World) -> None:
+    @world.things.does("b")
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        if len(world.things.runs) == 1:
+            await scope.read(A, READY)
+        if A not in world.objects.objects:
+            raise Waiting("NotThere", "a is missing", on=[A])
+        return await succeed(obj, scope)
+
+    world.objects.ensured.add(A.group_kind)
+    async with world.running():
+        await world.put(B, spec={})
+        await world.put(B, spec={"text": "new"})
+        world.things.by_name["a"] = fails
+        await world.put(A, spec={})
+        assert world.objects.condition(B)["status"] == "True"  # type: ignore[index]
+
+
 # -- cures -------------------------------------------------------------------------------------------------------
 
 
