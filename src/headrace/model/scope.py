@@ -82,11 +82,15 @@ class Scope(Protocol):
 class StatusWriter(Protocol):
     """The only one that writes status, conditions and events. Implemented by `status`, called by the runner."""
 
-    async def progress(self, live: LiveObject, reason: str, message: str, conditions: Sequence[Condition]) -> LiveObject:
+    async def progress(
+        self, live: LiveObject, reason: str, message: str, conditions: Sequence[Condition]
+    ) -> LiveObject:
         """Patch the progress conditions; returns the object as it is now."""
         ...
 
-    async def inventory(self, live: LiveObject, entries: Sequence[InventoryEntry], progress: tuple[str, str]) -> LiveObject:
+    async def inventory(
+        self, live: LiveObject, entries: Sequence[InventoryEntry], progress: tuple[str, str]
+    ) -> LiveObject:
         """Patch `status.inventory` with the resourceVersion of `live` as precondition. Raises Conflict."""
         ...
 
