@@ -185,6 +185,7 @@ class GitRepositoryController:
         with contextlib.suppress(OSError):
             await self._store.collect(_place(repo), current)
             await self._trees.collect()
+            await self._remotes.collect()
 
     def _stored(self, repo: GitRepository, artifact: Artifact, scope: Scope, *, subject: str = "") -> Outcome:
         """The outcome of a run after which `artifact` is in storage; an event only when its content is new."""

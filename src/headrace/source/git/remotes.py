@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +42,8 @@ FRESH = 2.0
 _SETTLE = 0.02
 """Seconds before others are told that a ref moved: those who waited for the same answer have recorded it by then."""
 _COMMITS = 32
+_IDLE = 6 * 3600.0
+"""Seconds after which the mirror of a remote that nobody polls is deleted; it is only a cache."""
 _FORGET = 3600.0
 """Seconds after which a ref that nobody asked for is no longer polled with the others."""
 
@@ -84,13 +88,14 @@ class Remote:
         self._digests: dict[str, str] = {}
         self._last: _Poll | None = None
         self._commits: dict[str, Commit] = {}
+        self.used = clock.monotonic()
 
     async def refs(self, prefix: str, *, max_age: float, timeout: float) -> Refs:
         """The refs at `prefix` from an answer that was asked for at most `max_age` seconds before this call.
 
         Those who call while another polls share the next answer. Raises GitError.
         """
-        asked = self._clock.monotonic()
+        asked = self.used = self._clock.monotonic()
         self._wanted[prefix] = asked
         try:
             async with asyncio.timeout(timeout), self._polling:
@@ -131,6 +136,7 @@ class Remote:
 
     async def hold(self, target: Resolved, timeout: float) -> None:
         """Have the commit in the mirror: one fetch, however many ask. Raises GitError."""
+        self.used = self._clock.monotonic()
         try:
             async with asyncio.timeout(timeout), self._fetching:
                 if not self.mirror.holds(target.commit):
@@ -146,6 +152,11 @@ class Remote:
             known = await read_commit(self.mirror.directory, target.commit, timeout)
             self._commits = {**dict(list(self._commits.items())[-_COMMITS:]), target.commit: known}
         return known
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody polls or fetches."""
+        return self._polling.locked() or self._fetching.locked()
 
     async def check_out(
         self, target: Resolved, selection: Selection, directory: Path, timeout: float, limits: UnpackLimits
@@ -187,6 +198,20 @@ class Remotes:
         self._changed = changed
         self._limits = limits
         self._remotes: dict[str, Remote] = {}
+        self._collected = clock.monotonic()
+
+    async def collect(self) -> None:
+        """Delete mirrors that nobody has used for hours, and those that an earlier engine has left."""
+        now = self._clock.monotonic()
+        if now - self._collected < _IDLE:
+            return
+        self._collected = now
+        for key, remote in list(self._remotes.items()):
+            if now - remote.used > _IDLE and not remote.busy:
+                del self._remotes[key]
+        for name in await asyncio.to_thread(os.listdir, self._directory):
+            if name not in self._remotes:
+                await asyncio.to_thread(shutil.rmtree, self._directory / name, ignore_errors=True)
 
     def remote(self, url: RemoteUrl, credentials: Credentials) -> Remote:
         """The remote of a URL and an identity, always the same one."""

@@ -1,0 +1,42 @@
+"""Remotes: what is kept of them and for how long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.manual_clock import ManualClock
+from tests.servers.sources import INTERVAL, REQUESTED, sources
+
+
+async def test_a_mirror_that_nobody_uses_is_deleted_and_one_in_use_is_not(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with sources(tmp_path, clock=clock) as world:
+        (world.store.mirrors / "of-an-earlier-engine").mkdir()
+        world.repo.commit({"a": "1"})
+        obj, _ = await world.run(world.object())
+        (mirror,) = [path for path in world.store.mirrors.iterdir() if path.name != "of-an-earlier-engine"]
+        clock.time += 7 * 3600
+        obj, _ = await world.run(obj, REQUESTED)
+        assert [path.name for path in world.store.mirrors.iterdir()] == [mirror.name]
+        clock.time += 7 * 3600
+        await world.remotes.collect()
+        assert list(world.store.mirrors.iterdir()) == []
+        world.repo.commit({"a": "2"})
+        obj, _ = await world.run(obj, INTERVAL)
+        assert obj.status.artifact is not None
+        assert world.files(obj.status.artifact) == {"a": b"2"}
+
+
+async def test_a_mirror_that_is_damaged_is_made_anew(tmp_path: Path) -> None:
+    async with sources(tmp_path) as world:
+        world.repo.commit({"a": "1"})
+        obj, _ = await world.run(world.object())
+        (mirror,) = world.store.mirrors.iterdir()
+        for path in (mirror / "objects" / "pack").iterdir():
+            path.chmod(0o600)
+            path.write_bytes(b"damaged")
+        (mirror / "shallow.lock").touch()
+        world.repo.commit({"a": "2"})
+        obj, _ = await world.run(obj, REQUESTED)
+        assert obj.status.artifact is not None
+        assert world.files(obj.status.artifact) == {"a": b"2"}
