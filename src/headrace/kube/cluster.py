@@ -7,13 +7,14 @@ import contextlib
 import logging
 from collections.abc import Callable, Hashable
 
+from headrace.core.backoff import Backoff
 from headrace.core.clock import Clock, SystemClock
 from headrace.core.random import Random
 from headrace.kube.client import USER_AGENT, Client
 from headrace.kube.config import ClientConfig
 from headrace.kube.counter import RequestCounter
 from headrace.kube.discovery import Discovery
-from headrace.kube.errors import KubeError
+from headrace.kube.errors import ConfigError, Forbidden, KubeError, NoMatch, Unauthorized
 from headrace.kube.informer import WatchSettings
 from headrace.kube.informers import Informers, Listener
 from headrace.model.objects import LiveObject
@@ -31,8 +32,20 @@ class Cluster:
     """One cluster as one identity: client, discovery, caches. `name` stands in the References of its
     objects."""
 
-    def __init__(self, name: str, client: Client, discovery: Discovery, informers: Informers) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        discovery: Discovery,
+        informers: Informers,
+        *,
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
         self.name = name
+        self._clock: Clock = clock or SystemClock()
+        self._backoff = Backoff(1.0, 60.0, random)
+        self._following: asyncio.Task[None] | None = None
         self.client = client
         self.discovery = discovery
         self.informers = informers
@@ -41,13 +54,28 @@ class Cluster:
     async def follow_kinds(self) -> None:
         """Watch CRDs, so that discovery is read anew when kinds come and go. Where that is forbidden, a kind
         that is missing is looked for again at a limited rate; nothing else depends on it."""
-        try:
-            await self.informers.ensure(CUSTOM_RESOURCE_DEFINITION, metadata_only=True, holder=self)
-        except KubeError as error:
-            log.info("custom resource definitions are not watched", extra={"cluster": self.name, "error": str(error)})
+        failures = 0
+        while True:
+            try:
+                await self.informers.ensure(CUSTOM_RESOURCE_DEFINITION, metadata_only=True, holder=self)
+                return
+            except (Forbidden, Unauthorized, NoMatch, ConfigError) as error:
+                fields = {"cluster": self.name, "error": str(error)}
+                log.info("custom resource definitions are not watched", extra=fields)
+                return
+            except KubeError:
+                failures += 1
+            await self._clock.sleep(self._backoff.delay(failures))
+
+    def follow_kinds_in(self, tasks: asyncio.TaskGroup) -> None:
+        """`follow_kinds` as a task that ends with the cluster."""
+        self._following = tasks.create_task(self.follow_kinds(), name=f"kinds {self.name}".strip())
 
     async def close(self) -> None:
         """Stop the watches and close the connections."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait([self._following])
         await self.informers.close()
         await self.client.close()
 
@@ -152,9 +180,10 @@ class Clusters:
         informers = Informers(
             client, discovery, self._tasks, clock=self._clock, random=self._random, settings=self._watch
         )
-        cluster = self._clusters[name] = Cluster(name, client, discovery, informers)
+        cluster = Cluster(name, client, discovery, informers, clock=self._clock, random=self._random)
+        self._clusters[name] = cluster
         informers.subscribe(self._notify)
-        self._tasks.create_task(cluster.follow_kinds(), name=f"kinds {name}".strip())
+        cluster.follow_kinds_in(self._tasks)
         return cluster
 
     def _notify(self, reference: Reference, old: LiveObject | None, new: LiveObject | None) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import ssl
+import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from urllib.parse import urlsplit
@@ -34,6 +36,14 @@ RESPONSE_LIMIT = 128 * 1024 * 1024
 """Bytes of an answer that is kept in memory, unpacked."""
 
 
+_LARGE_BODY = 512 * 1024
+
+
+_ABORT_CLOSING = sys.version_info < (3, 12, 7)
+"""aiohttp then also ends connections whose TLS shutdown a server never answers; later Pythons do that
+themselves."""
+
+
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """A complete HTTP answer. `retry_after` is the header as it came."""
 
@@ -57,6 +67,7 @@ class Wire:
         self._watches: aiohttp.ClientSession | None = None
         self._context: tuple[Material, ssl.SSLContext] | None = None
         self._server_name = config.tls_server_name or None
+        self._closed = False
 
     def url(self, path: str, query: str = "") -> URL:
         """The URL of a path that is quoted already."""
@@ -88,7 +99,7 @@ class Wire:
                 method,
                 url,
                 headers=headers,
-                data=body,
+                data=_payload(body),
                 timeout=limits,
                 allow_redirects=False,
                 ssl=self._ssl(material),
@@ -117,14 +128,24 @@ class Wire:
                 server_hostname=self._server_name,
                 proxy=self._proxy,
             ) as response:
-                yield response
+                try:
+                    yield response
+                finally:
+                    _abort(response)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good."""
+        self._closed = True
         for session in (self._requests, self._watches):
             if session is not None:
                 await session.close()
+        # Aborted connections are gone one turn of the loop later.
+        await asyncio.sleep(0)
         self._requests = self._watches = None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigError(f"the connection to {self.config.host} was closed")
 
     def _ssl(self, material: Material) -> ssl.SSLContext | bool:
         """The context for `material`, made once. With other material it is another one, so that aiohttp opens
@@ -136,19 +157,34 @@ class Wire:
         return self._context[1]
 
     def _session(self) -> aiohttp.ClientSession:
+        self._check_open()
         if self._requests is None:
             self._requests = _new_session(CONNECTIONS)
         return self._requests
 
     def _watch_session(self) -> aiohttp.ClientSession:
+        self._check_open()
         if self._watches is None:
             self._watches = _new_session(0)
         return self._watches
 
 
+def _abort(response: aiohttp.ClientResponse) -> None:
+    """Drop the connection of a stream that goes on: a polite end of TLS would wait for a server that may be
+    gone."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None and not response.content.at_eof():
+        connection.transport.abort()
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    """aiohttp sends large bodies in parts, so that the loop goes on meanwhile, only when they are a file."""
+    return io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
+
+
 def _new_session(limit: int) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=KEEP_ALIVE),
+        connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=KEEP_ALIVE, enable_cleanup_closed=_ABORT_CLOSING),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         read_bufsize=256 * 1024,

@@ -1,4 +1,5 @@
-"""The client on the wire: headers, faults of the connection, deadlines. What answers mean is tests/cluster/kube's."""
+"""The client on the wire: headers, faults of the connection, deadlines. What answers mean is
+tests/cluster/kube's."""
 
 from __future__ import annotations
 
@@ -169,7 +170,9 @@ async def test_what_may_be_sent_twice_survives_a_broken_connection(
     assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize(("method", "content_type"), [("POST", None), ("PUT", None), ("PATCH", JSON_PATCH), ("DELETE", None)])
+@pytest.mark.parametrize(
+    ("method", "content_type"), [("POST", None), ("PUT", None), ("PATCH", JSON_PATCH), ("DELETE", None)]
+)
 async def test_what_must_not_be_sent_twice_is_not(method: str, content_type: str | None) -> None:
     async with talking(truncated, ok) as (client, server):
         with pytest.raises(Unreachable) as caught:
@@ -180,7 +183,7 @@ async def test_what_must_not_be_sent_twice_is_not(method: str, content_type: str
 
 async def test_a_peer_that_always_breaks_off_is_given_up() -> None:
     async with talking(truncated, clock=ManualClock()) as (client, server):
-        with pytest.raises(Unreachable, match="127.0.0.1"):
+        with pytest.raises(Unreachable, match=r"127\.0\.0\.1"):
             await client.request("GET", "/api/v1/x")
     assert len(server.requests) == 4
 
@@ -351,9 +354,6 @@ async def test_a_stream_comes_in_chunks_and_its_silence_ends_it() -> None:
         with pytest.raises(Timeout):
             async with client.stream("/api/v1/x", query={"watch": "true"}, accept="x", silence=0.2) as stream:
                 chunks.extend([chunk async for chunk in stream])
-    async with talking(stall) as (client, _):
-        async with client.stream("/api/v1/x", query={"watch": "true"}, accept="x", silence=5) as stream:
-            assert await anext(stream) == b"one\n"
 
 
 async def test_a_stream_that_breaks_off_is_told() -> None:
