@@ -25,7 +25,7 @@ from headrace.apply.messages import (
     stage_failed,
 )
 from headrace.apply.planner import DRIFTED, skipped
-from headrace.apply.rivalry import Rivalry, last_manager
+from headrace.apply.rivalry import Rivalry, last_manager, other_owner
 from headrace.apply.signature import FIELD_MANAGER
 from headrace.apply.takeover import take_over_patch
 from headrace.apply.target import Target
@@ -221,7 +221,9 @@ class Applier:
         if checked.entry.reason != DRIFTED or not self._rivalry.fighting(manifest.reference):
             return ""
         live = await self._get(manifest, checked.resource)
-        return "" if live is None else last_manager(live)
+        if live is None:
+            return ""
+        return other_owner(live.metadata, manifest.labels or {}) or last_manager(live)
 
     def _change(self, checked: _Checked, live: LiveObject, rival: str, *, created: bool) -> Change:
         reference, version = checked.entry.manifest.reference, live.metadata.resource_version

@@ -5,12 +5,14 @@ The first corrections are immediate, since a single edit by a person is the usua
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from headrace.api.kustomization import OWNER_NAME, OWNER_NAMESPACE
 from headrace.apply.signature import FIELD_MANAGER
 from headrace.core.backoff import Backoff
 from headrace.core.clock import Clock
-from headrace.model.objects import LiveObject
+from headrace.model.objects import LiveObject, Metadata
 from headrace.model.reference import Reference
 
 FREE = 3
@@ -66,3 +68,10 @@ def last_manager(live: LiveObject) -> str:
     others = [f for f in fields if f.get("manager") != FIELD_MANAGER and not f.get("subresource")]
     latest: dict[str, str] = max(others, key=lambda f: f.get("time") or "", default={})
     return latest.get("manager") or ""
+
+
+def other_owner(live: Metadata, labels: Mapping[str, str]) -> str:
+    """`Kustomization/namespace/name` of somebody else who delivers the object too; empty when there is none."""
+    namespace, name = live.label(OWNER_NAMESPACE), live.label(OWNER_NAME)
+    same = (namespace, name) == (labels.get(OWNER_NAMESPACE), labels.get(OWNER_NAME))
+    return f"Kustomization/{namespace}/{name}" if name and not same else ""

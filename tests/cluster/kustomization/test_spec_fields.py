@@ -135,7 +135,6 @@ async def test_everything_is_done_as_the_service_account(world: World, engine: R
     assert await world.get("v1", "ConfigMap", "a") is None
 
 
-@pytest.mark.spec("KS-FIN-04")
 async def test_a_missing_service_account_does_not_hold_up_the_deletion(world: World, engine: RunningEngine) -> None:
     await create(world, ACCOUNTS, "tenant")
     rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}]
@@ -225,6 +224,25 @@ async def test_an_object_that_is_not_ours_to_delete_stays(
     await world.patch(KUSTOMIZATION, "app", {"spec": {"suspend": False}})
     await world.ready(revision=revision)
     assert await world.get("v1", "ConfigMap", "b") is not None
+
+
+@pytest.mark.spec("SEC-25")
+async def test_a_foreign_object_written_into_the_inventory_is_not_deleted(world: World, engine: RunningEngine) -> None:
+    await create(world, CONFIG_MAPS, "foreign")
+    world.commit({"a.yaml": config_map("a")})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace)
+    ks = await world.ready()
+    entries = [*ks["status"]["inventory"]["entries"], {"id": f"{world.namespace}_foreign__ConfigMap", "v": "v1"}]
+    kustomizations = await world.resource(KUSTOMIZATION.api_version, "Kustomization")
+    body = msgspec.json.encode({"status": {"inventory": {"entries": entries}}})
+    await world.client.patch(
+        kustomizations, world.namespace, "app", body, content_type=MERGE_PATCH, subresource="status")
+    await world.handled("app", await world.request(KUSTOMIZATION, "app"))
+    await world.delete(KUSTOMIZATION, "app")
+    await world.until_gone(KUSTOMIZATION, "app")
+    assert await world.get("v1", "ConfigMap", "foreign") is not None
+    assert await world.get("v1", "ConfigMap", "a") is None
 
 
 @pytest.mark.spec("KS-GC-06", "REL-04")

@@ -76,6 +76,26 @@ async def test_a_failed_job_ends_the_wait_at_once_and_its_repair_is_noticed(
     assert jobs.plural == "jobs"
 
 
+@pytest.mark.spec("KS-HC-07")
+async def test_a_job_that_goes_away_when_it_is_done_is_a_success_and_not_run_in_a_loop(
+    world: World, engine: RunningEngine
+) -> None:
+    jobs = await world.resource("batch/v1", "Job")
+    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"},
+           "spec": {"ttlSecondsAfterFinished": 0, "template": {"spec": pod}}}
+    world.commit({"j.yaml": job, "a.yaml": config_map("a", k="1")})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace, wait=True, timeout="1h")
+    await world.ready()
+    await world.until_gone(jobs, "j")
+    assert f"Job/{world.namespace}/j changed (signature)" not in [
+        str(cause) for trace in engine.traces(world.reference()) for cause in trace.causes]
+    token = await world.request(KUSTOMIZATION, "app")
+    await world.handled("app", token)
+    await engine.until_trace(world.reference(), lambda t: f"Job/{world.namespace}/j created: does not exist" in t.notes)
+
+
 async def test_health_that_returns_by_itself_wakes_the_kustomization(world: World, engine: RunningEngine) -> None:
     group = f"{world.namespace}.example.com"
     definition = definition_of(group)
