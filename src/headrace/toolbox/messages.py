@@ -101,7 +101,7 @@ class Substitute(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     strict: bool = True
 
 
-class BuildRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+class BuildRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A build of `path` in the tree at `root`, which is only read. `labels` are set last, on every object."""
 
     root: str

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from headrace.toolbox import Toolbox
 from headrace.toolbox.binary import ToolboxMissing, find_toolbox
@@ -21,7 +22,7 @@ def binary() -> Path:
         pytest.skip(str(missing))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def toolbox(binary: Path) -> AsyncIterator[Toolbox]:
     async with Toolbox(binary, size=1) as pool:
         yield pool

@@ -12,6 +12,8 @@ import pytest
 from headrace.toolbox import BuildRequest, Toolbox, ToolboxCrashed, ToolboxError
 from headrace.toolbox.binary import ToolboxMissing, find_toolbox
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
 
 
@@ -127,7 +129,7 @@ async def test_it_names_its_libraries(toolbox: Toolbox):
     assert {"kustomize-api", "semver", "flux-ssa"} <= (await toolbox.version()).keys()
 
 
-def test_a_missing_binary_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch):
+async def test_a_missing_binary_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HEADRACE_TOOLBOX", "/nonexistent/toolbox")
     with pytest.raises(ToolboxMissing, match="make build"):
         find_toolbox()

@@ -139,7 +139,7 @@ func (p *pipeline) decode(res *resource.Resource, file string) (*unstructured.Un
 	if p.variables != nil && strings.Contains(string(data), "$") && !optsOut(res) {
 		if data, err = p.substitute(data); err != nil {
 			failed := fail.From(err, fail.SubstituteFailed)
-			failed.Message = fmt.Sprintf("post build failed for '%s': %s", res.GetName(), failed.Message)
+			failed.Message = fmt.Sprintf("post build failed for '%s': envsubst error: %s", res.GetName(), failed.Message)
 			return nil, failed.In(file).Of(res.GetKind() + "/" + res.GetName())
 		}
 	}
@@ -161,7 +161,7 @@ func (p *pipeline) substitute(data []byte) ([]byte, error) {
 	}
 	result, err := p.variables.Apply(string(text), p.request.Limits.FileBytes)
 	if err != nil {
-		return nil, fmt.Errorf("envsubst error: %w", err)
+		return nil, err
 	}
 	if err := p.request.Limits.CheckYAML([]byte(result)); err != nil {
 		return nil, err
