@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 	$$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& command -v $$python && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Two unit-test processes even on larger machines: the suite is short, starting processes is not.
+# Two test processes even on larger machines: they share one control plane, which has more to do than they.
 WORKERS ?= 2
 N ?= 100
 PYTEST_ARGS ?=
@@ -61,7 +61,7 @@ test-unit: $(VENV)/dependencies
 	$(BIN)/python -m pytest tests/unit -q -n $(WORKERS) --conformance $(RESULTS)/unit.json $(PYTEST_ARGS)
 
 test-cluster: build
-	$(BIN)/python -m pytest $(wildcard tests/cluster tests/attack tests/fault tests/e2e) \
+	$(BIN)/python -m pytest $(wildcard tests/cluster tests/attack tests/fault tests/e2e) -n $(WORKERS) --dist loadfile \
 		--conformance $(RESULTS)/cluster.json $(PYTEST_ARGS)
 
 check: $(VENV)/dependencies ## lint, types, architecture, unit tests; no Go, under a minute
