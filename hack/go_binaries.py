@@ -285,7 +285,7 @@ def verify() -> int:
     if toolchain is None:
         print("go.mod is not checked: no Go", file=sys.stderr)
         return 0
-    command = [toolchain.program, "mod", "tidy", "-diff"]
+    command = [str(toolchain.program), "mod", "tidy", "-diff"]
     return subprocess.run(command, cwd=GO_SOURCES, env=_environment(toolchain.program), check=False).returncode
 
 
