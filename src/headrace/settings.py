@@ -2,8 +2,8 @@
 
 Every leaf is declared by `setting(default, description)`; the description, with the unit and the reason for the
 default, is the leaf's documentation and its text in `--help`. A leaf's flag is its name with dashes. Names and defaults
-are those of Flux's controllers (spec: kustomization.md 6, sources.md 5) unless the description says why not. A setting that
-several controllers have upstream is one here, since one pool of workers serves all kinds.
+are those of Flux's controllers (spec: kustomization.md 6, sources.md 5) unless the description says why not. A setting
+that several controllers have upstream is one here, since one pool of workers serves all kinds.
 """
 
 from __future__ import annotations

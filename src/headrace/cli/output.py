@@ -20,7 +20,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns parted by a tab after padding, as flux prints them."""
     cells = [list(header), *([_one_line(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    return "\n".join("\t".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + "\t" for row in cells)
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells)
+    return "\n".join("\t".join(row) + "\t" for row in padded)
 
 
 def dump(data: Any, form: Format) -> str:

@@ -87,7 +87,7 @@ async def explain(first: LiveObject, *others: LiveObject, **world: Any) -> Findi
 async def test_a_chain_of_dependencies_ends_at_the_pod_that_cannot_be_scheduled() -> None:
     labels = {"deployment.kubernetes.io/revision": "2"}
     deployment = live("apps/v1", "Deployment", "web", spec={"replicas": 1},
-                      status={"observedGeneration": 1, "conditions": [condition("Available", "False", "M")]})  # fmt: skip
+                      status={"observedGeneration": 1, "conditions": [condition("Available", "False", "M")]})
     old = live("apps/v1", "ReplicaSet", "old", spec={"replicas": 0}, metadata=owner(deployment) | {
         "annotations": {"deployment.kubernetes.io/revision": "1"}})  # fmt: skip
     new = live(
@@ -95,7 +95,7 @@ async def test_a_chain_of_dependencies_ends_at_the_pod_that_cannot_be_scheduled(
     )
     pod = live("v1", "Pod", "web-1", metadata=owner(new), spec={"nodeSelector": {"disk": "ssd"}}, status={
         "conditions": [condition("PodScheduled", "False", "Unschedulable",
-                                 "0/2 nodes are available: 2 didn't match Pod's node affinity/selector.")]})  # fmt: skip
+                                 "0/2 nodes are available: 2 didn't match Pod's node affinity/selector.")]})
     base = kustomization(
         "base", condition("Ready", "Unknown", "Progressing", "Running health checks"),
         inventory={"entries": [{"id": "apps_web_apps_Deployment", "v": "v1"}]},

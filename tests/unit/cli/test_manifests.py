@@ -6,7 +6,6 @@ from typing import Any
 
 from headrace.cli.manifests import NAME, InstallOptions, manifests
 
-
 DEFAULT = InstallOptions()
 
 
