@@ -41,7 +41,6 @@ def test_a_url_that_is_no_plain_address_is_refused(url: str) -> None:
         parse_url(url, ("http", "https", "ssh"))
 
 
-@pytest.mark.spec("SEC-35")
 def test_a_refused_url_is_not_repeated_with_its_password() -> None:
     with pytest.raises(UrlRefused) as caught:
         parse_url("http://user:canary@ho st/x")
@@ -86,7 +85,7 @@ async def test_the_git_program_speaks_http_only(tmp_path: Path, url: str) -> Non
     assert not (tmp_path / "canary").exists()
 
 
-@pytest.mark.spec("SEC-07", "SEC-19")
+@pytest.mark.spec("SEC-07")
 async def test_the_git_program_reads_no_configuration_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -226,7 +226,6 @@ async def test_files_of_equal_time_are_not_taken_for_one_another(tmp_path: Path)
     assert len(left) == 2
 
 
-@pytest.mark.spec("REL-19", "SEC-50")
 async def test_one_repository_that_fails_hurts_no_other(world: Sources) -> None:
     world.repo.commit({"a": "1"})
     objects = [world.object(f"app-{n}", **({"ref": {"branch": "missing"}} if n % 2 else {})) for n in range(20)]

@@ -94,13 +94,15 @@ class GitRepositoryController:
         Reasons: URLInvalid, NotSupported (stalled), AuthenticationFailed, GitOperationFailed, EmptyGitRepository,
         InvalidProviderConfiguration (FetchFailed), ArchiveOperationFailed (StorageOperationFailed).
         """
-        held = await self._held(repo, scope)
+        found = await self._found(repo, scope)
+        held = repo.status.artifact if found is Integrity.SOUND else None
         with _withdrawn_unless(held, repo):
             want = _wanted(repo)
             remote = await self._remote(repo, scope)
             target = await self._poll(repo, remote, want, scope)
             if held is None or not _is_current(repo, held, target):
-                return await self._renew(repo, remote, target, scope)
+                outcome = await self._renew(repo, remote, target, scope)
+                return _told_of_tampering(outcome, found, repo)
             return await self._keep(repo, held, scope)
 
     async def finalize(self, repo: GitRepository, scope: Scope) -> None:
@@ -109,19 +111,18 @@ class GitRepositoryController:
 
     # -- what is there -------------------------------------------------------------------------------------------
 
-    async def _held(self, repo: GitRepository, scope: Scope) -> Artifact | None:
-        """The artifact of the last run, if its file is still what it was (SRC-COM-20..22)."""
+    async def _found(self, repo: GitRepository, scope: Scope) -> Integrity:
+        """Whether the file of the last run's artifact is still what it was (SRC-COM-20..22)."""
         artifact = repo.status.artifact
         if artifact is None:
-            return None
+            return Integrity.LOST
         with scope.step("verify"):
             found = await self._store.verify(artifact)
-        if found is Integrity.SOUND:
-            return artifact
-        reason = "disappeared from storage" if found is Integrity.LOST else "does not match its digest"
-        scope.note(f"artifact '{artifact.path}' {reason}: it is made anew")
-        log.warning("artifact is made anew", extra={"artifact": artifact.path, "reason": reason})
-        return None
+        if found is not Integrity.SOUND:
+            reason = "disappeared from storage" if found is Integrity.LOST else "does not match its digest"
+            scope.note(f"artifact '{artifact.path}' {reason}: it is made anew")
+            log.warning("artifact is made anew", extra={"artifact": artifact.path, "reason": reason})
+        return found
 
     async def _remote(self, repo: GitRepository, scope: Scope) -> Remote:
         url = _url(repo)
@@ -316,6 +317,14 @@ def _event(repo: GitRepository, subject: str, causes: Sequence[Cause]) -> str:
     if not subject:
         return "no changes since last reconciliation"
     return f"stored artifact for commit '{subject if len(subject) <= _SUBJECT else subject[:_SUBJECT] + '...'}'"
+
+
+def _told_of_tampering(outcome: Outcome, found: Integrity, repo: GitRepository) -> Outcome:
+    """Somebody changed a stored file: that is an event though the artifact is the same again (SRC-COM-21)."""
+    if found is not Integrity.TAMPERED or repo.status.artifact is None:
+        return outcome
+    event = f"artifact '{repo.status.artifact.path}' did not match its digest and was made anew"
+    return msgspec.structs.replace(outcome, event=event, event_reason="ArtifactVerificationFailed")
 
 
 def _was_requested(causes: Sequence[Cause]) -> bool:

@@ -78,7 +78,7 @@ async def test_a_repository_becomes_ready_as_in_flux(world: World, engine: Runni
     }  # fmt: skip
 
 
-@pytest.mark.spec("SRC-COM-06", "SRC-GIT-12", "SRC-COM-26")
+@pytest.mark.spec("SRC-GIT-12", "SRC-COM-26")
 async def test_a_poll_by_timer_that_finds_nothing_writes_nothing(world: World, engine: RunningEngine) -> None:
     world.commit({"a": "1"})
     await world.source(interval="1s")
@@ -143,7 +143,7 @@ async def test_a_request_polls_at_once_and_is_answered_when_it_fails_too(world: 
     await world.git.start()
 
 
-@pytest.mark.spec("SRC-COM-13", "SRC-COM-09", "SRC-COM-25")
+@pytest.mark.spec("SRC-COM-13", "SRC-COM-09")
 async def test_wrong_credentials_are_told_and_the_right_ones_wake_it(world: World, engine: RunningEngine) -> None:
     world.commit({"a": "1"})
     world.git.basic = ("user", "the-right-password")

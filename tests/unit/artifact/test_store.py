@@ -147,7 +147,6 @@ async def test_the_same_content_is_packed_once_and_linked_for_each_object(store:
     assert len({(store.root / artifact.path).stat().st_ino for artifact in artifacts}) == 1
 
 
-@pytest.mark.spec("SRC-OPS-02")
 async def test_another_algorithm_is_another_digest(tmp_path: Path, clock: ManualClock) -> None:
     store = Store(tmp_path, "x:1", clock, algorithm="sha512")
     artifact = await stored(store, {"a": "1"})

@@ -42,7 +42,7 @@ def test_a_request_asks_for_prefixes_only() -> None:
     assert request.endswith(b"0000")
 
 
-@pytest.mark.spec("SEC-10", "SEC-61")
+@pytest.mark.spec("SEC-10")
 @pytest.mark.parametrize(
     ("data", "message"),
     [
