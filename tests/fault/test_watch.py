@@ -283,7 +283,7 @@ async def test_many_watches_of_a_server_that_fails_do_not_come_back_together(
     proxy.end_watches(reset=True)
     await eventually(lambda: fault.hits == 20)
     await eventually(lambda: all(informer.synced and informer.error is None for informer in informers.all()))
-    assert len({round(arrival, 3) for arrival in arrivals}) > 5
+    assert max(arrivals) - min(arrivals) > 0.01
 
 
 async def test_an_answer_that_is_lost_is_asked_for_again_where_that_is_harmless(

@@ -71,7 +71,7 @@ def _start(directory: Path) -> tuple[int, dict[str, str], subprocess.Popen[bytes
     home.mkdir()
     os.mkfifo(home / "alive")
     held = os.open(home / "alive", os.O_RDWR)
-    argv = [
+    argv: list[str | Path] = [
         BINARY, "start", "-ephemeral", "-stop-on-eof", "-data-dir", home / "data", "-ready-file", home / "ready.json",
     ]  # fmt: skip
     with (home / "log").open("wb") as log, (home / "alive").open("rb", buffering=0) as alive:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import msgspec
 
@@ -20,6 +21,8 @@ from headrace.kube.errors import ApiError, KubeError, NoMatch
 from headrace.kube.resource import Resource
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _AGGREGATED = ",".join(
     f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList" for version in ("v2", "v2beta1")
@@ -250,10 +253,7 @@ class Discovery:
 
 def _aggregated(body: bytes) -> tuple[Resource, ...] | None:
     """The resources of an aggregated answer, None when it is none."""
-    try:
-        answer = msgspec.json.decode(body, type=_Aggregated)
-    except msgspec.MsgspecError as error:
-        raise KubeError(f"the server's discovery answer cannot be decoded: {error}") from None
+    answer = _decoded(body, _Aggregated)
     if answer.kind != "APIGroupDiscoveryList":
         return None
     return tuple(
@@ -275,11 +275,18 @@ def _aggregated(body: bytes) -> tuple[Resource, ...] | None:
     )
 
 
+def _decoded(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise KubeError(f"the server's discovery answer cannot be decoded: {error}") from None
+
+
 def _group_versions(path: str, body: bytes) -> list[tuple[str, str]]:
     if path == "/api":
-        return [("", version) for version in msgspec.json.decode(body, type=_ApiVersions).versions]
+        return [("", version) for version in _decoded(body, _ApiVersions).versions]
     found: list[tuple[str, str]] = []
-    for group in msgspec.json.decode(body, type=_ApiGroupList).groups:
+    for group in _decoded(body, _ApiGroupList).groups:
         preferred = group.preferred_version.version
         versions = [version.version for version in group.versions]
         found += [(group.name, version) for version in sorted(versions, key=lambda v: v != preferred)]
@@ -287,7 +294,7 @@ def _group_versions(path: str, body: bytes) -> list[tuple[str, str]]:
 
 
 def _listed(body: bytes, group: str, version: str) -> list[Resource]:
-    listed = msgspec.json.decode(body, type=_ApiResourceList).resources
+    listed = _decoded(body, _ApiResourceList).resources
     subresources: dict[str, list[str]] = {}
     for entry in listed:
         name, _, subresource = entry.name.partition("/")

@@ -367,7 +367,7 @@ class Informer:
         self._disconnected_at = self._disconnected_at or self._clock.monotonic()
         if short:
             self._failures += 1
-            return self._backoff(self._failures)
+            return self._backoff()
         return self._random.uniform(0.0, 0.1)
 
     def _after_error(self, error: KubeError) -> float:
@@ -383,7 +383,7 @@ class Informer:
         log.info("watch ended", extra={**self._fields(), "error": str(error), "failures": self._failures})
         if isinstance(error, Gone) and self._failures == 1:
             return self._random.uniform(0.0, 0.2)
-        return max(self._backoff(self._failures), _asked_delay(error))
+        return max(self._backoff(), _asked_delay(error))
 
     def _refused(self, error: KubeError) -> float:
         if isinstance(error, Unauthorized) and self._failures == 1:
@@ -403,7 +403,7 @@ class Informer:
             return self._random.uniform(0.3, 0.6)
         self._settled.set()
         settings = self._settings
-        return Backoff(settings.refused_minimum, settings.refused_maximum, self._random).delay(self._failures)
+        return self._spread(settings.refused_minimum, settings.refused_maximum)
 
     def _forget_all(self) -> None:
         """The kind is served no more, so none of its objects exists."""
@@ -411,9 +411,13 @@ class Informer:
         for old in objects.values():
             self._notify(old.reference, old, None)
 
-    def _backoff(self, failures: int) -> float:
-        settings = self._settings
-        return Backoff(settings.retry_minimum, settings.retry_maximum, self._random).delay(failures)
+    def _backoff(self) -> float:
+        return self._spread(self._settings.retry_minimum, self._settings.retry_maximum)
+
+    def _spread(self, minimum: float, maximum: float) -> float:
+        """The delay after so many failures, widely spread: what ended all watches at once must not bring them
+        back at once (REL-20)."""
+        return Backoff(minimum, maximum, self._random).delay(self._failures) * self._random.uniform(0.5, 1.5)
 
     def _fields(self) -> dict[str, str]:
         selection = self.selection
