@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-from aiohttp import BasicAuth, web
+from aiohttp import web
 
 from headrace.edge.git_server import USER, git_application
 from headrace.edge.listen import serve
@@ -22,7 +23,7 @@ async def serve_public(root: Path) -> AsyncIterator[str]:
     The product's server wants a password. Public repositories are the common case, so each request gets it here.
     """
     password = secrets.token_hex(16)
-    authorization = BasicAuth(USER, password).encode()
+    authorization = "Basic " + base64.b64encode(f"{USER}:{password}".encode()).decode()
 
     @web.middleware
     async def with_password(request: web.Request, handler: _Handler) -> web.StreamResponse:
