@@ -1,5 +1,5 @@
 """`headrace up` and the commands beside it, as a user types them. One cluster for the whole file; the tests go from an
-empty home to an empty home and are kept together in one worker."""
+empty home to an empty home, in their order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.command_line import CommandLine, Process, until
 
-pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "hello"
 REFUSED = 6
