@@ -6,10 +6,11 @@ of the machine can reach loopback ports too.
 
 from __future__ import annotations
 
+import base64
 import hmac
 from pathlib import Path
 
-from aiohttp import BasicAuth, web
+from aiohttp import web
 
 from headrace.core.sandbox import SandboxError, run
 
@@ -31,7 +32,7 @@ def git_application(root: Path, password: str) -> web.Application:
 class _GitServer:
     def __init__(self, root: Path, password: str) -> None:
         self._root = root
-        self._password = password
+        self._authorization = b"Basic " + base64.b64encode(f"{USER}:{password}".encode())
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if not self._authorised(request):
@@ -51,11 +52,8 @@ class _GitServer:
         return _response(done.stdout) if done.code == 0 else web.Response(status=500, text=done.errors)
 
     def _authorised(self, request: web.Request) -> bool:
-        try:
-            given = BasicAuth.decode(request.headers.get("Authorization", ""))
-        except ValueError:
-            return False
-        return given.login == USER and hmac.compare_digest(given.password.encode(), self._password.encode())
+        given = request.headers.get("Authorization", "")
+        return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._authorization)
 
     def _cgi(self, request: web.Request) -> dict[str, str]:
         """The environment of RFC 3875. REMOTE_USER stays unset: with it git would allow pushes."""
