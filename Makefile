@@ -64,11 +64,12 @@ test-cluster: build
 	$(BIN)/python -m pytest $(wildcard tests/cluster tests/attack tests/fault tests/e2e) -n $(WORKERS) --dist loadfile \
 		--conformance $(RESULTS)/cluster.json $(PYTEST_ARGS)
 
+# Those of the embedded cluster start one several times where it is built: `make test` runs them.
 check: $(VENV)/dependencies ## lint, types, architecture, unit tests; no Go, under a minute
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	PYTHONPATH=src $(BIN)/lint-imports --config pyproject.toml
-	$(BIN)/python -m pytest tests/unit -q -n $(WORKERS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/unit --ignore tests/unit/cluster -q -n $(WORKERS) $(PYTEST_ARGS)
 
 verify: build ## fail when a generated file is stale
 	$(BIN)/python -m headrace.api.crd --check src/headrace/api/crds
