@@ -87,7 +87,7 @@ func schedulerArgs(l *layout) []string {
 func kwokArgs(l *layout) []string {
 	return []string{
 		"--kubeconfig=" + l.path("run", pki.Kwok+".kubeconfig"), "--config=" + l.path("run", "kwok.yaml"),
-		"--manage-all-nodes=true", "--server-address=",
+		"--manage-all-nodes=true", "--server-address=", "--v=WARN",
 	}
 }
 

@@ -1,5 +1,6 @@
 // Package stages holds the life cycles that kwok plays for nodes, pods and
-// volumes: kwok's own fast ones, and volumes that are provisioned at once.
+// volumes: kwok's own fast ones, volumes that are provisioned at once, and pods
+// that fail on request.
 package stages
 
 import (
@@ -14,6 +15,9 @@ import (
 //go:embed volume.yaml
 var volume string
 
+//go:embed failure.yaml
+var failure string
+
 //go:embed options.yaml
 var options string
 
@@ -27,5 +31,6 @@ func Config() string {
 		podfast.DefaultPodComplete,
 		podfast.DefaultPodDelete,
 		volume,
+		failure,
 	}, "\n---\n")
 }
