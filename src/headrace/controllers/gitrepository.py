@@ -132,12 +132,17 @@ class GitRepositoryController:
     async def _poll(self, repo: GitRepository, remote: Remote, want: WantedRef, scope: Scope) -> Resolved:
         """The commit that the ref names now. Subscribes to the ref before it is known whether it exists."""
         timeout = parse_duration(repo.spec.timeout)
-        refs: Refs | None = None
-        with scope.step("poll"), _told_by_git():
-            if want.kind is not RefKind.COMMIT:
-                refs = await remote.refs(want.prefix, max_age=self._max_age(repo, scope.causes), timeout=timeout)
-                scope.record(refs.read)
-            return await self._remotes.resolve(remote, want, refs, timeout)
+
+        async def ask() -> Refs:
+            refs = await remote.refs(want.prefix, max_age=self._max_age(repo, scope.causes), timeout=timeout)
+            # Before a slot is free again, or the news of this very answer would wake us.
+            scope.record(refs.read)
+            return refs
+
+        with _told_by_git():
+            refs = None if want.kind is RefKind.COMMIT else await scope.wait(ask(), note="answer of the git server")
+            with scope.step("resolve"):
+                return await self._remotes.resolve(remote, want, refs, timeout)
 
     def _max_age(self, repo: GitRepository, causes: Sequence[Cause]) -> float:
         """How old an answer of the server may be: a person gets a new one, a new object one since its creation."""
@@ -161,7 +166,7 @@ class GitRepositoryController:
         timeout = parse_duration(repo.spec.timeout)
         selection = Selection(repo.spec.ignore, repo.spec.sparse_checkout)
         with scope.step("fetch"), _told_by_git(), _told_by_storage():
-            commit = await remote.commit(target, timeout)
+            commit = await scope.wait(remote.commit(target, timeout), note="commit from the git server")
 
             async def produce(directory: Path) -> None:
                 await self._remotes.check_out(remote, target, selection, directory, timeout)
