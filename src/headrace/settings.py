@@ -35,7 +35,6 @@ class ApplySettings:
     """How Kustomizations are built and applied (upstream: kustomize-controller)."""
 
     concurrent_ssa: int = setting(4, "Server-side applies of one object in flight. Upstream's default.")
-    http_retry: int = setting(9, "Attempts to download a foreign artifact. Upstream's default.")
     no_remote_bases: bool = setting(False, "Refuse kustomize bases by URL. Off, as Flux; on under strict tenancy.")
     override_manager: tuple[str, ...] = setting(
         (), "Further field managers (comma separated) whose changes are taken over. Empty, as Flux."
@@ -289,8 +288,8 @@ def validate(settings: Settings) -> Settings:
             < leader.leader_election_renew_deadline
             < leader.leader_election_lease_duration
         ),
-        "artifact-digest-algo must be sha256, sha384, sha512 or sha1": (
-            settings.storage.artifact_digest_algo in ("sha256", "sha384", "sha512", "sha1")
+        "artifact-digest-algo must be sha256, sha384 or sha512": (
+            settings.storage.artifact_digest_algo in ("sha256", "sha384", "sha512")
         ),
     }
     for message, met in checks.items():

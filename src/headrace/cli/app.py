@@ -210,7 +210,9 @@ def install(
     namespace: Namespace = "flux-system",
     export: Annotated[bool, typer.Option("--export", help="Print the manifests instead of applying them.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Have the API server check them only.")] = False,
-    image: Annotated[str | None, typer.Option("--image", help="Container image.")] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="Container image, as deploy/Dockerfile makes it.")
+    ] = None,
     replicas: Annotated[int, typer.Option("--replicas", help="Replicas; one leads, the others wait.")] = 1,
     cluster_admin: Annotated[
         bool,

@@ -25,7 +25,8 @@ class InstallOptions:
     without serviceAccountName are delivered with all rights; without it each object names an account."""
 
     namespace: str = "flux-system"
-    image: str = f"ghcr.io/headrace/headrace:v{__version__}"
+    image: str = f"headrace:v{__version__}"
+    """Built by deploy/Dockerfile."""
     replicas: int = 1
     cluster_admin: bool = False
     default_service_account: str = ""
