@@ -7,8 +7,9 @@ object, so that a run that is cut short repeats nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -36,7 +37,7 @@ from headrace.kube.resource import Resource
 from headrace.model.manifests import Manifest
 from headrace.model.objects import LiveObject
 from headrace.model.plan import Action, Change, ChangeSet, PlanEntry, Stage
-from headrace.model.read import Part, Read
+from headrace.model.read import ABSENT, Part, Read
 from headrace.model.reference import Reference
 from headrace.model.scope import Scope
 
@@ -205,15 +206,29 @@ class Applier:
             return Change(reference, Action.UNCHANGED, checked.live.metadata, checked.reason)
         try:
             rival = await self._rival(checked)
-            if checked.step is Step.TAKE_OVER:
-                await self._take_over(manifest, checked.resource)
-            await failpoint_async("apply-before-write")
-            live, created = await self._send(manifest, checked.resource, dry_run=False)
-            await failpoint_async("apply-after-write")
+            with self._own_write(reference):
+                if checked.step is Step.TAKE_OVER:
+                    await self._take_over(manifest, checked.resource)
+                await failpoint_async("apply-before-write")
+                live, created = await self._send(manifest, checked.resource, dry_run=False)
+                await failpoint_async("apply-after-write")
         except KubeError as error:
             raise _Failed(apply_failure(manifest, error)) from error
         self._remember(manifest, live)
         return self._change(checked, live, rival, created=created)
+
+    @contextlib.contextmanager
+    def _own_write(self, reference: Reference) -> Iterator[None]:
+        """Events of what is written inside may come before the answer; they must not wake the object."""
+        record = self._records.records.get(reference)
+        if record is not None:
+            disregard(self._scope, reference, self._target.signature)
+        try:
+            yield
+        except BaseException:
+            if record is not None:
+                subscribe(self._scope, reference, record, self._target.signature)
+            raise
 
     async def _rival(self, checked: _Checked) -> str:
         """Who changes the object again and again, where somebody does; empty otherwise."""
@@ -284,6 +299,8 @@ class Applier:
             return False
         self._scope.note(f"{manifest.reference} is recreated: force")
         meta, reference = live.metadata, manifest.reference
+        self._records.drop([reference])
+        disregard(self._scope, reference, self._target.signature)
         await self._target.client.delete(resource, reference.namespace, reference.name, uid=meta.uid)
         await self._scope.wait(
             self._gone(manifest, resource, meta.uid), on=(reference,), note=f"termination of {reference}"
@@ -302,6 +319,15 @@ def subscribe(scope: Scope, reference: Reference, record: Record, signature: Par
     the next interval, as upstream does, and not as soon as it is gone: a Job would run in a loop."""
     if not record.vanishes:
         scope.record(Read(reference, signature.name, record.signature, record.resource_version))
+
+
+UNTIL_TOLD = str(2**63 - 1)
+"""A resourceVersion that no event is newer than."""
+
+
+def disregard(scope: Scope, reference: Reference, signature: Part) -> None:
+    """Be woken by nothing that happens to the object until it is subscribed to anew: it is about to be our doing."""
+    scope.record(Read(reference, signature.name, ABSENT, UNTIL_TOLD))
 
 
 class _Job(msgspec.Struct, frozen=True, gc=False):

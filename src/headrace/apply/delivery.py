@@ -14,7 +14,7 @@ import msgspec
 
 from headrace.apply import inventory, planner
 from headrace.apply.applied import OwnerRecords
-from headrace.apply.applier import Applier, ApplyOptions, subscribe
+from headrace.apply.applier import Applier, ApplyOptions, disregard, subscribe
 from headrace.apply.inventory import Entries
 from headrace.apply.messages import RECONCILIATION_FAILED
 from headrace.apply.prune import Pruned, prune
@@ -168,12 +168,19 @@ class Deliverer:
     async def _prune(self, plan: Plan) -> Pruned:
         if not self._options.prune or not plan.stale:
             return Pruned(ChangeSet())
+        self._disregard(plan.stale)
         pruned = await prune(
             self._target, plan.stale, self._options.labels, concurrent=self._options.apply.concurrent
         )
         for change in pruned.changes.changes:
             self._scope.note(f"{change.reference} {change.action.value}: {change.reason or 'not wanted any more'}")
         return pruned
+
+    def _disregard(self, stale: Iterable[InventoryEntry]) -> None:
+        ids = {entry.id for entry in stale}
+        for reference in self._records.records:
+            if inventory.entry(reference, "").id in ids:
+                disregard(self._scope, reference, self._target.signature)
 
     def _forget(self, wanted: Iterable[Reference]) -> None:
         kept = set(wanted)
