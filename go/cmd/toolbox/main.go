@@ -46,8 +46,9 @@ func runServe(args []string) int {
 	serve.LimitMemory(*memory)
 	if *network == "" {
 		build.DenyNetwork()
-	} else {
-		build.GuardNetwork(*network)
+	} else if err := build.GuardNetwork(*network); err != nil {
+		fmt.Fprintln(os.Stderr, "headrace-toolbox: --network:", err)
+		return 2
 	}
 	go build.WarmUp()
 	// Standard output carries frames: whatever a library prints goes elsewhere.

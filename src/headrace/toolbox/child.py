@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -59,8 +60,8 @@ class Child(asyncio.SubprocessProtocol):
     # --- asyncio's side --------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self._transport = transport
+        # Not asserted: the transports of uvloop are no subclasses.
+        self._transport = cast(asyncio.SubprocessTransport, transport)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd != 1:
@@ -158,9 +159,7 @@ class Child(asyncio.SubprocessProtocol):
 
     def _stdin(self) -> asyncio.WriteTransport:
         assert self._transport is not None
-        pipe = self._transport.get_pipe_transport(0)
-        assert isinstance(pipe, asyncio.WriteTransport)
-        return pipe
+        return cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
 
     def _answered(self, answer: Answer) -> None:
         header, _ = answer

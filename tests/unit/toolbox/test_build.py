@@ -548,11 +548,16 @@ async def test_the_same_input_gives_the_same_digests(toolbox: Toolbox, tree):
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True))
 
+PATCH = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
+
 
 @pytest.mark.parametrize(("files", "limits"), [
     pytest.param({"a.yaml": config_map("a") + "---\n" + BOMB}, Limits(), id="alias bomb"),
     pytest.param({"kustomization.yaml": kustomization("resources: [a.yaml]\n") + BOMB, "a.yaml": config_map("a")},
                  Limits(), id="alias bomb in the kustomization"),
+    pytest.param({"kustomization.yaml": kustomization(
+        f"resources: [a.yaml]\npatches:\n- patch: {json.dumps(PATCH + BOMB)}\n"), "a.yaml": config_map("a")},
+        Limits(), id="alias bomb in a patch"),
     pytest.param({"a.yaml": "a: " + "[" * 5000 + "]" * 5000}, Limits(), id="nesting"),
     pytest.param({"a.yaml": "x: &x {y: *x}\n"}, Limits(), id="anchor in itself"),
     pytest.param({"a.yaml": config_map("a", x="y" * 1000)}, Limits(file_bytes=500), id="file size"),

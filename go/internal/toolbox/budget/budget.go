@@ -74,6 +74,31 @@ func (l Limits) CheckYAML(text []byte) error {
 	}
 }
 
+// CheckInline measures the texts inside a YAML document that are YAML themselves,
+// such as the inline patches of a kustomization.
+func (l Limits) CheckInline(text []byte) error {
+	if bytes.IndexByte(text, '&') < 0 && depthBound(text) <= l.Depth {
+		return nil
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(text, &document); err != nil {
+		return nil
+	}
+	return l.checkScalars(&document)
+}
+
+func (l Limits) checkScalars(node *yaml.Node) error {
+	if node.Kind == yaml.ScalarNode {
+		return l.CheckYAML([]byte(node.Value))
+	}
+	for _, child := range node.Content {
+		if err := l.checkScalars(child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // tooDeep tells the parser's own limit from malformed text and from the end.
 func tooDeep(err error) error {
 	if strings.Contains(err.Error(), "exceeded max depth") {

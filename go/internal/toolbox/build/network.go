@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 )
@@ -43,11 +44,18 @@ func DenyNetwork() {
 
 // GuardNetwork opens those ways only for builds that may use them, and lets such
 // a build read what it cloned, below the folder.
-func GuardNetwork(folder string) {
+func GuardNetwork(folder string) error {
+	resolved, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return err
+	}
 	remote.through = http.DefaultTransport
-	scratchFolder, gitPath = folder, os.Getenv("PATH")
-	_ = os.Setenv("TMPDIR", folder)
+	scratchFolder, gitPath = resolved, os.Getenv("PATH")
+	_ = os.Setenv("TMPDIR", resolved)
+	// Without this a file:// base would clone any repository of the machine.
+	_ = os.Setenv("GIT_ALLOW_PROTOCOL", "https:http:ssh")
 	DenyNetwork()
+	return nil
 }
 
 // scratchFolder is empty in a process without network.

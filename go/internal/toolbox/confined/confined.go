@@ -12,9 +12,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
+	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"headrace.dev/headrace/go/internal/toolbox/budget"
@@ -226,10 +228,22 @@ func (f *FS) ReadFile(name string) ([]byte, error) {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: cause(err)}
 	}
 	f.reads.add(found.path, File, Digest(content))
-	if err := f.limits.CheckYAML(content); err != nil {
+	if err := f.check(name, content); err != nil {
 		return nil, f.exceed(name, err)
 	}
 	return content, nil
+}
+
+// check measures a file before kustomize parses it, and with a kustomization also
+// the patches written into it.
+func (f *FS) check(name string, content []byte) error {
+	if err := f.limits.CheckYAML(content); err != nil {
+		return err
+	}
+	if slices.Contains(konfig.RecognizedKustomizationFileNames(), path.Base(name)) {
+		return f.limits.CheckInline(content)
+	}
+	return nil
 }
 
 func (f *FS) exceed(name string, err error) error {
