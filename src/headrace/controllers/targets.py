@@ -95,7 +95,7 @@ class Targets:
         """The kubeconfig of a Secret: `key`, else `value`, else `value.yaml` (KS-IMP-03..05)."""
         namespace = scope.live.metadata.namespace
         name = f"{namespace}/{secret.name}"
-        if secret.namespace not in ("", namespace):
+        if secret.namespace not in (None, "", namespace):
             raise Stalled("AccessDenied", f"can't access KubeConfig secret '{secret.namespace}/{secret.name}'")
         data = await read_data("Secret", namespace, secret.name, scope)
         if data is None:
