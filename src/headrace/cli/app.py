@@ -3,7 +3,6 @@ that `headrace --help` and shell completion stay fast."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -68,6 +67,8 @@ def _usage_error(error: Exception) -> int:
 
 
 def _do(work: Coroutine[Any, Any, int]) -> None:
+    import asyncio
+
     raise typer.Exit(asyncio.run(work))
 
 
