@@ -15,24 +15,19 @@ from typing import TypeVar
 
 import msgspec
 
-from headrace.apply import control, decision, order
+from headrace.apply import order
 from headrace.apply.applied import OwnerRecords, Record
+from headrace.apply.checker import Checked, Checker, CheckFailed, get, send
 from headrace.apply.decision import Step
-from headrace.apply.messages import (
-    ObjectFailure,
-    apply_failure,
-    dry_run_failure,
-    namespace_missing,
-    stage_failed,
-)
-from headrace.apply.planner import DRIFTED, skipped
+from headrace.apply.messages import ObjectFailure, apply_failure, stage_failed
+from headrace.apply.planner import DRIFTED
 from headrace.apply.rivalry import Rivalry, last_manager, other_owner
 from headrace.apply.signature import FIELD_MANAGER
 from headrace.apply.takeover import take_over_patch
 from headrace.apply.target import Target
 from headrace.core.failpoints import failpoint_async
 from headrace.kube.client import JSON_PATCH
-from headrace.kube.errors import ApiError, KubeError, NotFound
+from headrace.kube.errors import KubeError
 from headrace.kube.resource import Resource
 from headrace.model.manifests import Manifest
 from headrace.model.objects import LiveObject
@@ -60,20 +55,6 @@ class ApplyOptions:
     concurrent: int = 4
 
 
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    """A plan entry whose dry-run has told what to do."""
-
-    entry: PlanEntry
-    resource: Resource
-    step: Step
-    reason: str
-    live: LiveObject | None = None
-    """What the cluster holds, where it was read."""
-    version: str = ""
-    """The resourceVersion that an apply without effect will answer with; empty for an object that does not exist."""
-
-
 class Applier:
     """Applies the stages of one run. `answers` collects what the cluster holds after each write."""
 
@@ -86,6 +67,7 @@ class Applier:
         self._scope = scope
         self._options = options
         self._places = asyncio.Semaphore(options.concurrent)
+        self._checker = Checker(target, force=options.force, recreate=self._recreate)
         self.answers: dict[Reference, LiveObject] = {}
 
     async def apply(self, stage: Stage, done: ChangeSet) -> ChangeSet:
@@ -96,7 +78,7 @@ class Applier:
         pending = [entry for entry in stage.entries if entry.action is Action.PENDING]
         settled = [self._settled(entry) for entry in stage.entries if entry.action is not Action.PENDING]
         await self._target.watch({entry.manifest.reference.group_kind for entry in stage.entries})
-        checked, failures = await self._each(pending, self._check)
+        checked, failures = await self._each(pending, self._checker.check)
         if failures:
             raise stage_failed(failures, done)
         changes = list(settled)
@@ -116,7 +98,7 @@ class Applier:
             try:
                 async with self._places:
                     return await work(item)
-            except _Failed as error:
+            except CheckFailed as error:
                 return error.failure
 
         async with asyncio.TaskGroup() as group:
@@ -143,60 +125,10 @@ class Applier:
         self._records.put(manifest.reference, record)
         subscribe(self._scope, manifest.reference, record, self._target.signature)
 
-    # -- dry-run ---------------------------------------------------------------------------------------------------
-
-    async def _check(self, entry: PlanEntry) -> _Checked:
-        """Ask the cluster what an apply would do. Raises _Failed."""
-        manifest = entry.manifest
-        try:
-            resource = await self._target.resource(manifest.reference.group_kind, manifest.version)
-            if resource.namespaced and not manifest.reference.namespace:
-                raise _Failed(namespace_missing(manifest))
-            live = await self._steered(manifest, resource)
-            answer, created = await self._dry_run(manifest, resource)
-            step, reason = decision.after_dry_run(
-                entry, answer, created=created, live=live, overridden=self._target.overridden
-            )
-            version = "" if created else answer.metadata.resource_version
-            if step is Step.COMPARE:
-                return await self._compare(entry, resource, answer)
-            return _Checked(entry, resource, step, reason, live, version)
-        except KubeError as error:
-            raise _Failed(dry_run_failure(manifest, error)) from error
-
-    async def _steered(self, manifest: Manifest, resource: Resource) -> LiveObject | None:
-        """The live object where its own control annotations count and the dry-run's answer would hide them."""
-        known = self._target.look(manifest.reference, None)
-        if known.live is not None or known.watched or not control.steers(manifest):
-            return known.live
-        return await self._get(manifest, resource)
-
-    async def _dry_run(self, manifest: Manifest, resource: Resource) -> tuple[LiveObject, bool]:
-        try:
-            applied = await self._send(manifest, resource, dry_run=True)
-        except ApiError as error:
-            if not decision.is_immutable(error.status, error.reason, str(error)):
-                raise
-            if not await self._recreated(manifest, resource):
-                raise
-            applied = await self._send(manifest, resource, dry_run=True)
-        return applied
-
-    async def _compare(self, entry: PlanEntry, resource: Resource, answer: LiveObject) -> _Checked:
-        """Nothing is known of the object: look at it, and leave it when the dry-run changed nothing (KS-APPLY-07)."""
-        live = await self._get(entry.manifest, resource)
-        if live is None:
-            return _Checked(entry, resource, Step.APPLY, "does not exist any more")
-        if reason := skipped(entry.manifest, live):
-            return _Checked(entry, resource, Step.SKIP, reason, live)
-        if decision.differs(live.content(), answer.content()):
-            return _Checked(entry, resource, Step.APPLY, "differs", live, live.metadata.resource_version)
-        return _Checked(entry, resource, Step.COMPARE, "as wanted", live, live.metadata.resource_version)
-
     # -- writes ----------------------------------------------------------------------------------------------------
 
-    async def _act(self, checked: _Checked) -> Change:
-        """Do what the dry-run has told. Raises _Failed."""
+    async def _act(self, checked: Checked) -> Change:
+        """Do what the dry-run has told. Raises CheckFailed."""
         manifest, reference = checked.entry.manifest, checked.entry.manifest.reference
         if checked.step is Step.SKIP:
             self._skip(manifest, checked.live, checked.reason)
@@ -210,10 +142,10 @@ class Applier:
                 if checked.step is Step.TAKE_OVER:
                     await self._take_over(manifest, checked.resource)
                 await failpoint_async("apply-before-write")
-                live, created = await self._send(manifest, checked.resource, dry_run=False)
+                live, created = await send(self._target, manifest, checked.resource, dry_run=False)
                 await failpoint_async("apply-after-write")
         except KubeError as error:
-            raise _Failed(apply_failure(manifest, error)) from error
+            raise CheckFailed(apply_failure(manifest, error)) from error
         self._remember(manifest, live)
         return self._change(checked, live, rival, created=created)
 
@@ -230,17 +162,17 @@ class Applier:
                 subscribe(self._scope, reference, record, self._target.signature)
             raise
 
-    async def _rival(self, checked: _Checked) -> str:
+    async def _rival(self, checked: Checked) -> str:
         """Who changes the object again and again, where somebody does; empty otherwise."""
         manifest = checked.entry.manifest
         if checked.entry.reason != DRIFTED or not self._rivalry.fighting(manifest.reference):
             return ""
-        live = await self._get(manifest, checked.resource)
+        live = await get(self._target, manifest, checked.resource)
         if live is None:
             return ""
         return other_owner(live.metadata, manifest.labels or {}) or last_manager(live)
 
-    def _change(self, checked: _Checked, live: LiveObject, rival: str, *, created: bool) -> Change:
+    def _change(self, checked: Checked, live: LiveObject, rival: str, *, created: bool) -> Change:
         reference, version = checked.entry.manifest.reference, live.metadata.resource_version
         written = Action.CREATED if created else Action.CONFIGURED
         action = Action.UNCHANGED if version == checked.version else written
@@ -261,23 +193,9 @@ class Applier:
         self._target.observe(live)
         self.answers[manifest.reference] = live
 
-    async def _send(self, manifest: Manifest, resource: Resource, *, dry_run: bool) -> tuple[LiveObject, bool]:
-        reference = manifest.reference
-        applied = await self._target.client.apply(
-            resource, reference.namespace, reference.name, manifest.body,
-            field_manager=FIELD_MANAGER, force=True, dry_run=dry_run,
-        )
-        return applied.live, applied.created
-
-    async def _get(self, manifest: Manifest, resource: Resource) -> LiveObject | None:
-        try:
-            return await self._target.client.get(resource, manifest.reference.namespace, manifest.reference.name)
-        except NotFound:
-            return None
-
     async def _take_over(self, manifest: Manifest, resource: Resource) -> None:
         """Make the fields of kubectl and of older managers ours (spec section 4.4)."""
-        live = await self._get(manifest, resource)
+        live = await get(self._target, manifest, resource)
         patch = take_over_patch(live, manifest.api_version, self._target.overridden) if live is not None else b""
         if patch:
             await self._target.client.patch(
@@ -287,16 +205,8 @@ class Applier:
 
     # -- force -----------------------------------------------------------------------------------------------------
 
-    async def _recreated(self, manifest: Manifest, resource: Resource) -> bool:
-        """Delete a live object that cannot be changed, where that was asked for (KS-FORCE-01..05).
-
-        Returns False when it was not asked for or there is nothing to delete.
-        """
-        live = await self._get(manifest, resource)
-        if live is None:
-            return False
-        if not (self._options.force or control.forced(manifest) or control.forced(live.metadata)):
-            return False
+    async def _recreate(self, manifest: Manifest, resource: Resource, live: LiveObject) -> None:
+        """Delete a live object that cannot be changed, and wait until it is gone (KS-FORCE-01..05)."""
         self._scope.note(f"{manifest.reference} is recreated: force")
         meta, reference = live.metadata, manifest.reference
         self._records.drop([reference])
@@ -305,11 +215,10 @@ class Applier:
         await self._scope.wait(
             self._gone(manifest, resource, meta.uid), on=(reference,), note=f"termination of {reference}"
         )
-        return True
 
     async def _gone(self, manifest: Manifest, resource: Resource, uid: str) -> None:
         pause, longest = TERMINATION_LOOKS
-        while (live := await self._get(manifest, resource)) is not None and live.metadata.uid == uid:
+        while (live := await get(self._target, manifest, resource)) is not None and live.metadata.uid == uid:
             await self._target.clock.sleep(pause)
             pause = min(pause * 2, longest)
 
@@ -339,11 +248,3 @@ def vanishes(manifest: Manifest) -> bool:
     if manifest.reference.group_kind != ("batch", "Job"):
         return False
     return msgspec.json.decode(manifest.body, type=_Job).spec.get("ttlSecondsAfterFinished") is not None
-
-
-class _Failed(Exception):
-    """Carries the failure of one object out of its task; the others go on."""
-
-    def __init__(self, failure: ObjectFailure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure

@@ -12,6 +12,7 @@ from headrace.apply.signature import CLEANED_ANNOTATIONS, CLEANED_LABELS, is_tak
 from headrace.model.manifests import Manifest
 from headrace.model.objects import LiveObject
 from headrace.model.plan import PlanEntry
+from headrace.model.read import Part
 
 
 class Step(enum.Enum):
@@ -23,6 +24,8 @@ class Step(enum.Enum):
     """Nothing is known of the live object: get it, and apply only when the dry-run changed it."""
     TAKE_OVER = "take over"
     """Fields of kubectl or of an older manager go first, else they would survive what Git says."""
+    RECREATE = "recreate"
+    """Delete and create: a field is immutable. Only told by a check that must not write."""
 
 
 def after_dry_run(
@@ -52,6 +55,15 @@ def needs_take_over(wanted: Manifest, answer: LiveObject, overridden: tuple[str,
     return any(key in (metadata.annotations or {}) for key in CLEANED_ANNOTATIONS) or any(
         key in (metadata.labels or {}) for key in CLEANED_LABELS
     )
+
+
+def after_compare(live: LiveObject, answer: LiveObject, signature: Part) -> tuple[Step, str]:
+    """What is to be done about an object that was looked at: COMPARE says nothing at all (KS-APPLY-07)."""
+    if differs(live.content(), answer.content()):
+        return Step.APPLY, "differs"
+    if signature.digest(live) != signature.digest(answer):
+        return Step.APPLY, "fields of ours have another manager"
+    return Step.COMPARE, "as wanted"
 
 
 def differs(live: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:

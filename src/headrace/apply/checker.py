@@ -1,0 +1,149 @@
+"""Checking: ask the cluster by dry-run what an apply of one object would do, and decide. It writes nothing.
+
+The applier acts on what comes out; plan, diff and adopt print it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from headrace.apply import control, decision
+from headrace.apply.decision import Step
+from headrace.apply.messages import ObjectFailure, dry_run_failure, namespace_missing
+from headrace.apply.planner import skipped
+from headrace.apply.signature import FIELD_MANAGER
+from headrace.apply.target import Target
+from headrace.kube.errors import ApiError, KubeError, NotFound
+from headrace.kube.resource import Resource
+from headrace.model.manifests import Manifest
+from headrace.model.objects import LiveObject
+from headrace.model.plan import PlanEntry
+
+Recreate = Callable[[Manifest, Resource, LiveObject], Awaitable[None]]
+"""Deletes a live object that cannot be changed, and returns when it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A plan entry whose dry-run has told what to do."""
+
+    entry: PlanEntry
+    resource: Resource
+    step: Step
+    reason: str
+    live: LiveObject | None = None
+    """What the cluster holds, where it was read."""
+    answer: LiveObject | None = None
+    """What the cluster would hold; None where the dry-run tells nothing of it."""
+    version: str = ""
+    """The resourceVersion that an apply without effect will answer with; empty for an object that does not exist."""
+
+
+class CheckFailed(Exception):
+    """Carries the failure of one object out of its task; the others go on."""
+
+    def __init__(self, failure: ObjectFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Checker:
+    """Checks the objects of one run. `force` is the Kustomization's; without `recreate` nothing is ever deleted, and
+    what would have to be is told as Step.RECREATE."""
+
+    def __init__(self, target: Target, *, force: bool = False, recreate: Recreate | None = None) -> None:
+        self._target = target
+        self._force = force
+        self._recreate = recreate
+
+    async def check(self, entry: PlanEntry) -> Checked:
+        """What an apply would do. Raises CheckFailed."""
+        manifest = entry.manifest
+        try:
+            resource = await self._target.resource(manifest.reference.group_kind, manifest.version)
+            if resource.namespaced and not manifest.reference.namespace:
+                raise CheckFailed(namespace_missing(manifest))
+            return await self._check(entry, resource)
+        except _MustRecreate as must:
+            return Checked(entry, must.resource, Step.RECREATE, "a field is immutable: force", must.live)
+        except KubeError as error:
+            raise CheckFailed(dry_run_failure(manifest, error)) from error
+
+    async def _check(self, entry: PlanEntry, resource: Resource) -> Checked:
+        live = await self._steered(entry.manifest, resource)
+        answer, created = await self._dry_run(entry.manifest, resource)
+        step, reason = decision.after_dry_run(
+            entry, answer, created=created, live=live, overridden=self._target.overridden
+        )
+        if step is Step.COMPARE:
+            return await self._compare(entry, resource, answer)
+        version = "" if created else answer.metadata.resource_version
+        return Checked(entry, resource, step, reason, live, answer, version)
+
+    async def _steered(self, manifest: Manifest, resource: Resource) -> LiveObject | None:
+        """The live object where its own control annotations count and the dry-run's answer would hide them."""
+        known = self._target.look(manifest.reference, None)
+        if known.live is not None or known.watched or not control.steers(manifest):
+            return known.live
+        return await get(self._target, manifest, resource)
+
+    async def _dry_run(self, manifest: Manifest, resource: Resource) -> tuple[LiveObject, bool]:
+        try:
+            return await send(self._target, manifest, resource, dry_run=True)
+        except ApiError as error:
+            if not decision.is_immutable(error.status, error.reason, str(error)):
+                raise
+            live = await self._forced(manifest, resource)
+            if live is None:
+                raise
+        if self._recreate is None:
+            raise _MustRecreate(resource, live)
+        await self._recreate(manifest, resource, live)
+        return await send(self._target, manifest, resource, dry_run=True)
+
+    async def _forced(self, manifest: Manifest, resource: Resource) -> LiveObject | None:
+        """The live object that may be deleted to be made anew, where that was asked for (KS-FORCE-01..05)."""
+        live = await get(self._target, manifest, resource)
+        if live is None or not (self._force or control.forced(manifest) or control.forced(live.metadata)):
+            return None
+        return live
+
+    async def _compare(self, entry: PlanEntry, resource: Resource, answer: LiveObject) -> Checked:
+        """Nothing is known of the object: look at it, and leave it when the dry-run changed nothing (KS-APPLY-07).
+
+        The signature is compared too: a field of ours that somebody else owns now has its value still, but the next
+        apply without it would not remove it any more.
+        """
+        live = await get(self._target, entry.manifest, resource)
+        if live is None:
+            return Checked(entry, resource, Step.APPLY, "does not exist any more", None, answer)
+        if reason := skipped(entry.manifest, live):
+            return Checked(entry, resource, Step.SKIP, reason, live, answer)
+        step, reason = decision.after_compare(live, answer, self._target.signature)
+        return Checked(entry, resource, step, reason, live, answer, live.metadata.resource_version)
+
+
+async def send(target: Target, manifest: Manifest, resource: Resource, *, dry_run: bool) -> tuple[LiveObject, bool]:
+    """Server-side apply of one object: what the cluster holds then, and whether it was created. Raises KubeError."""
+    reference = manifest.reference
+    applied = await target.client.apply(
+        resource, reference.namespace, reference.name, manifest.body,
+        field_manager=FIELD_MANAGER, force=True, dry_run=dry_run,
+    )
+    return applied.live, applied.created
+
+
+async def get(target: Target, manifest: Manifest, resource: Resource) -> LiveObject | None:
+    """The object as the cluster holds it; None when it does not exist. Raises KubeError."""
+    try:
+        return await target.client.get(resource, manifest.reference.namespace, manifest.reference.name)
+    except NotFound:
+        return None
+
+
+class _MustRecreate(Exception):
+    def __init__(self, resource: Resource, live: LiveObject) -> None:
+        super().__init__()
+        self.resource = resource
+        self.live = live
