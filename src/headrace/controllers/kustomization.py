@@ -24,7 +24,7 @@ from headrace.apply.applier import FOUGHT, ApplyOptions
 from headrace.apply.delivery import Delivered, Deliverer, DeliveryOptions, PruneError
 from headrace.apply.health import HEALTH
 from headrace.apply.inventory import Entries
-from headrace.apply.prune import prune
+from headrace.apply.prune import PRUNE_FAILED, prune
 from headrace.apply.rivalry import Rivalry
 from headrace.apply.target import Target
 from headrace.apply.waiter import Checked, HealthWait, Unhealthy, wait_gone
@@ -155,7 +155,7 @@ class KustomizationController:
             else:
                 said = "unable to prune objects: the service account to impersonate does not exist"
                 log.warning(said, extra={"object": str(scope.live.reference), "objects": len(owned)})
-                scope.note(said)
+                scope.event(PRUNE_FAILED, said, warning=True)
         await self._store.forget(obj.metadata.uid)
         self._targets.release(scope)
 
@@ -164,12 +164,15 @@ class KustomizationController:
         pruned = await prune(target, owned, owner_labels(ks), concurrent=self._options.concurrent_ssa)
         if error := pruned.error():
             raise error
+        if pruned.changes.effective:
+            scope.event(SUCCEEDED, "\n".join(map(str, pruned.changes.effective)))
         deleted = [change.reference for change in pruned.changes.changes if change.action is Action.DELETED]
         if ks.spec.deletion_policy == "WaitForTermination" and deleted:
             gone = wait_gone(target, deleted, lambda reference: _exists(target, reference), timeout(ks.spec))
             left = await scope.wait(gone, on=deleted, note="termination of deleted objects")
             if left:
-                scope.note(f"failed to wait for resources termination: {', '.join(map(str, left))}")
+                text = f"failed to wait for resources termination: {', '.join(map(str, left))}"
+                scope.event(PRUNE_FAILED, text, warning=True)
 
 
 class _Run:

@@ -71,6 +71,7 @@ class RunScope:
         self.retry_interval: float | None = None
         self.steps: list[Step] = []
         self.notes: list[str] = []
+        self.events: list[tuple[str, str, bool]] = []
         self.activities: list[Activity] = []
 
     # -- what the run is -----------------------------------------------------------------------------------------
@@ -237,6 +238,10 @@ class RunScope:
         """See `Scope.note`."""
         if len(self.notes) < NOTES:
             self.notes.append(text)
+
+    def event(self, reason: str, message: str, *, warning: bool = False) -> None:
+        """See `Scope.event`."""
+        self.events.append((reason, message, warning))
 
     # -- writes --------------------------------------------------------------------------------------------------
 

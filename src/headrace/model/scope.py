@@ -63,6 +63,10 @@ class Scope(Protocol):
         """Put a decision and its reason into the trace. Never a secret."""
         ...
 
+    def event(self, reason: str, message: str, *, warning: bool = False) -> None:
+        """Have an event written when the run has ended, whatever its end: for what its one event cannot say."""
+        ...
+
     async def progress(self, reason: str, message: str, conditions: Sequence[Condition] = ()) -> None:
         """Say what is going on: Ready=Unknown and Reconciling=True with `message`.
 
@@ -104,4 +108,8 @@ class StatusWriter(Protocol):
 
     async def suspended(self, live: LiveObject) -> LiveObject:
         """Record what must be recorded of a suspended object (the request token); no patch when nothing is new."""
+        ...
+
+    async def event(self, live: LiveObject, reason: str, message: str, *, warning: bool) -> None:
+        """Write an event about an object, which may be gone by now."""
         ...

@@ -407,6 +407,21 @@ async def test_a_finalize_that_fails_keeps_the_finalizer_and_is_repeated(world: 
         assert A not in world.objects.objects
 
 
+async def test_an_event_of_the_last_run_is_told_though_the_object_is_gone(world: World) -> None:
+    world.things.finalizer = "finalizers.fluxcd.io"
+
+    async def finalize(obj: Thing, scope: Scope) -> None:
+        scope.event("PruneFailed", "objects are left behind", warning=True)
+
+    world.things.finalize = finalize  # type: ignore[method-assign]
+    async with world.running():
+        await world.put(A, spec={})
+        world.objects.delete(A)
+        await settle()
+        assert A not in world.objects.objects
+        assert world.statuses.told[-1] == ("warning", A, "PruneFailed", "objects are left behind")
+
+
 @pytest.mark.spec("REL-14")
 async def test_a_finalizer_written_while_others_write_keeps_theirs(world: World) -> None:
     world.things.finalizer = "finalizers.fluxcd.io"

@@ -243,6 +243,9 @@ class Statuses:
         self.told.append(("suspended", live.reference, "", ""))
         return live
 
+    async def event(self, live: LiveObject, reason: str, message: str, *, warning: bool) -> None:
+        self.told.append(("warning" if warning else "event", live.reference, reason, message))
+
     def of(self, reference: Reference) -> list[str]:
         """What was written of an object, by kind of write."""
         return [what for what, about, _, _ in self.told if about == reference]
