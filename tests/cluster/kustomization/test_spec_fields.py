@@ -135,6 +135,7 @@ async def test_everything_is_done_as_the_service_account(world: World, engine: R
     assert await world.get("v1", "ConfigMap", "a") is None
 
 
+@pytest.mark.spec("KS-FIN-04")
 async def test_a_missing_service_account_does_not_hold_up_the_deletion(world: World, engine: RunningEngine) -> None:
     await create(world, ACCOUNTS, "tenant")
     rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}]
@@ -150,6 +151,7 @@ async def test_a_missing_service_account_does_not_hold_up_the_deletion(world: Wo
     await world.delete(KUSTOMIZATION, "app")
     await world.until_gone(KUSTOMIZATION, "app")
     assert await world.get("v1", "ConfigMap", "a") is not None
+    assert (await world.until_event("unable to prune objects"))["type"] == "Warning"
 
 
 DELETED = [
