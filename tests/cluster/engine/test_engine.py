@@ -38,7 +38,7 @@ async def test_a_dependency_that_becomes_ready_wakes_its_dependent_by_event(engi
     await engine.has("child", "Ready", "False", "DependencyNotReady")
     await engine.create("parent", text="hello")
     await engine.has("child", "Ready", "True")
-    assert engine.causes("child") == [f"{engine.reference('parent')} changed (ready)"]
+    await engine.caused("child", f"{engine.reference('parent')} changed (ready)")
 
 
 async def test_a_chain_of_21_runs_through_by_events_alone(engine: Stage) -> None:
@@ -61,7 +61,7 @@ async def test_a_whole_life_costs_three_requests_and_a_forced_run_one(engine: St
     live = await engine.get("a")
     assert counter.total(purpose=WORK) - before == 3
     assert live.content()["status"]["lastHandledReconcileAt"] == "now"
-    assert engine.causes("a") == ["requested"]
+    await engine.caused("a", "requested")
 
 
 async def test_a_change_in_a_part_of_a_config_map_that_was_not_read_queues_nothing(engine: Stage) -> None:
@@ -79,7 +79,7 @@ async def test_a_change_in_a_part_of_a_config_map_that_was_not_read_queues_nothi
     await engine.config_map("values", text="2", other="2")
     await engine.runs("a", 2)
     assert engine.things.runs == ["a", "a"]
-    assert engine.causes("a") == [f"ConfigMap/{engine.namespace}/values changed (data[text])"]
+    await engine.caused("a", f"ConfigMap/{engine.namespace}/values changed (data[text])")
 
 
 async def test_fifty_objects_that_wait_do_not_hold_up_the_fifty_first(
@@ -228,7 +228,7 @@ async def test_a_missing_kind_wakes_its_reader_when_its_crd_is_established(engin
     await engine.admin.create(CRDS, "", msgspec.json.encode(crd))
     try:
         await engine.has("a", "Ready", "True")
-        assert engine.causes("a") == ["Gadget changed"]
+        await engine.caused("a", "Gadget changed")
     finally:
         await engine.admin.delete(CRDS, "", f"gadgets.{group}")
 

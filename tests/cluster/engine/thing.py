@@ -173,6 +173,10 @@ class Stage:
     async def runs(self, name: str, count: int) -> None:
         await eventually(lambda: len(self.engine.traces(self.reference(name))) >= count, f"{count} runs of {name}")
 
+    async def caused(self, name: str, *causes: str) -> None:
+        """The newest run has ended, and had these causes: its status is seen a moment before its trace."""
+        await eventually(lambda: self.causes(name) == [*causes], f"{name} runs because of {causes}")
+
     def causes(self, name: str) -> list[str]:
         return [str(cause) for cause in self.engine.traces(self.reference(name))[0].causes]
 
