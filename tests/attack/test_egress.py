@@ -293,6 +293,10 @@ async def test_a_body_without_end_is_not_drained() -> None:
 
 async def opened(directory: Path, artifact: Artifact, out: Egress) -> str:
     """The message of the failure to open a foreign artifact."""
+    return (await failure_to_open(directory, artifact, out)).message
+
+
+async def failure_to_open(directory: Path, artifact: Artifact, out: Egress) -> Retry:
     store = Store(directory, "here:1", SystemClock())
     trees = Trees(store, SystemClock(), fetcher=Fetcher(out, timeout=10))
     with pytest.raises(Retry) as caught:
@@ -301,10 +305,10 @@ async def opened(directory: Path, artifact: Artifact, out: Egress) -> str:
     assert caught.value.reason == "ArtifactFailed"
     assert list(store.trees.iterdir()) == []
     assert list(store.scratch.iterdir()) == []
-    return caught.value.message
+    return caught.value
 
 
-@pytest.mark.spec("SEC-33", "SRC-ART-09")
+@pytest.mark.spec("SEC-33", "SRC-ART-09", "KS-SRC-06")
 @pytest.mark.parametrize(
     ("digest", "message"),
     [
@@ -340,11 +344,18 @@ async def test_an_artifact_by_url_is_bounded_and_may_not_lead_inside(tmp_path: P
             assert "is a loopback address" in await opened(tmp_path, artifact, closed)
 
 
-@pytest.mark.parametrize(("status", "message"), [(404, "artifact not found at"), (503, "status 503")])
-async def test_an_artifact_that_is_not_there_is_said_to_be_missing(tmp_path: Path, status: int, message: str) -> None:
+@pytest.mark.spec("KS-SRC-05")
+@pytest.mark.parametrize(
+    ("status", "message", "after"), [(404, "artifact not found at", 30.0), (503, "status 503", None)]
+)
+async def test_an_artifact_that_is_not_there_is_said_to_be_missing_and_looked_for_again_soon(
+    tmp_path: Path, status: int, message: str, after: float | None
+) -> None:
     async def gone(_: web.Request) -> web.Response:
         return web.Response(status=status)
 
     async with served(gone) as url, egress() as out:
         artifact = Artifact(path="x/y/z/f", url=url + "/f", revision="r", digest="sha256:" + "0" * 64)
-        assert message in await opened(tmp_path, artifact, out)
+        error = await failure_to_open(tmp_path, artifact, out)
+    assert message in error.message
+    assert error.after == after

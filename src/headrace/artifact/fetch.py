@@ -17,6 +17,10 @@ from headrace.model.errors import Retry
 ARTIFACT_FAILED = "ArtifactFailed"
 _GONE = (404, 410)
 
+REQUEUE = 30.0
+"""Seconds until a missing artifact is looked for again: its source is about to make it anew, and if that gives the
+same artifact no event tells (KS-SRC-05). The default of requeue-dependency."""
+
 
 def failed(message: str, *, after: float | None = None) -> Retry:
     """The StepError of a consumer whose artifact cannot be used."""
@@ -27,12 +31,14 @@ class Fetcher:
     """Downloads artifacts. `localhost` replaces the host in URLs (upstream's SOURCE_CONTROLLER_LOCALHOST)."""
 
     def __init__(
-        self, egress: Egress, *, timeout: float = 60.0, limits: UnpackLimits = UNPACK, localhost: str = ""
+        self, egress: Egress, *, timeout: float = 60.0, limits: UnpackLimits = UNPACK, localhost: str = "",
+        requeue: float = REQUEUE,
     ) -> None:
         self._egress = egress
         self._timeout = timeout
         self._limits = limits
         self._localhost = localhost
+        self._requeue = requeue
 
     async def fetch(self, artifact: Artifact, target: BinaryIO) -> None:
         """Write the artifact's file to `target`, readable and writable, and check it. Raises Retry(ArtifactFailed)."""
@@ -63,7 +69,7 @@ class Fetcher:
         limit = self._limits.archive_bytes if artifact.size is None else min(artifact.size, self._limits.archive_bytes)
         async with self._egress.stream("GET", url, timeout=self._timeout) as response:
             if response.status in _GONE:
-                raise failed(f"artifact not found at '{url.text}'")
+                raise failed(f"artifact not found at '{url.text}'", after=self._requeue)
             if response.status != 200:
                 raise failed(f"failed to download artifact: status {response.status} from '{url.text}'")
             size = 0

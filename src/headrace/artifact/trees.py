@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from headrace.artifact.fetch import Fetcher, failed
+from headrace.artifact.fetch import REQUEUE, Fetcher, failed
 from headrace.artifact.files import new_directory
 from headrace.artifact.store import Integrity, Store
 from headrace.core.clock import Clock
@@ -42,6 +42,7 @@ class Trees:
         lost: Callable[[Artifact], None] | None = None,
         limits: UnpackLimits = UNPACK,
         idle: float = _IDLE,
+        requeue: float = REQUEUE,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -49,6 +50,7 @@ class Trees:
         self._lost = lost
         self._limits = limits
         self._idle = idle
+        self._requeue = requeue
         self._leases: Counter[Path] = Counter()
         self._used: dict[Path, float] = {}
         self._known: dict[str, str] = {}
@@ -87,7 +89,8 @@ class Trees:
         if self._store.owns(artifact):
             if self._lost is not None:
                 self._lost(artifact)
-            raise failed(f"artifact '{artifact.path}' is missing in storage or damaged; its source makes it anew")
+            text = f"artifact '{artifact.path}' is missing in storage or damaged; its source makes it anew"
+            raise failed(text, after=self._requeue)
         return await self._fetch(artifact)
 
     async def _fetch(self, artifact: Artifact) -> str:

@@ -223,8 +223,9 @@ class Runtime:
         def lost(artifact: Artifact) -> None:
             self._changed(stored_reference(artifact.path), FILE, ABSENT)
 
-        fetcher = Fetcher(egress, localhost=os.environ.get("SOURCE_CONTROLLER_LOCALHOST", ""))
-        trees = Trees(store, self._clock, fetcher=fetcher, lost=lost)
+        requeue = self._settings.engine.requeue_dependency
+        fetcher = Fetcher(egress, localhost=os.environ.get("SOURCE_CONTROLLER_LOCALHOST", ""), requeue=requeue)
+        trees = Trees(store, self._clock, fetcher=fetcher, lost=lost, requeue=requeue)
         remotes = Remotes(
             store.mirrors, key=store.installation_key(), egress=egress, clock=self._clock,
             match_versions=toolbox_versions(toolbox), changed=moved,
