@@ -96,7 +96,7 @@ def test_a_hard_link_out_of_the_tree_refuses_the_archive(tmp_path: Path) -> None
     assert message == "path '/etc/passwd' is refused: it is absolute"
 
 
-@pytest.mark.spec("SEC-02", "SRC-ART-10")
+@pytest.mark.spec("SEC-02", "SRC-ART-10", "KS-SRC-06")
 def test_links_that_stay_inside_are_left_out_and_nothing_is_written_through_them(tmp_path: Path) -> None:
     stream = archive([
         entry("a/file", b"1"),

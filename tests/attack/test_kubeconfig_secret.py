@@ -34,7 +34,7 @@ def plugin(program: Path) -> dict[str, Any]:
     return {"apiVersion": "client.authentication.k8s.io/v1", "command": str(program), "interactiveMode": "Never"}
 
 
-@pytest.mark.spec("SEC-21")
+@pytest.mark.spec("SEC-21", "KS-IMP-05")
 def test_a_plugin_in_a_secret_is_refused_and_never_started(tmp_path: Path) -> None:
     program, trace = tmp_path / "plugin", tmp_path / "started"
     program.write_text(f"#!/bin/sh\ntouch {trace}\n")
@@ -44,7 +44,7 @@ def test_a_plugin_in_a_secret_is_refused_and_never_started(tmp_path: Path) -> No
     assert not trace.exists()
 
 
-@pytest.mark.spec("SEC-21")
+@pytest.mark.spec("SEC-21", "KS-IMP-05")
 def test_a_plugin_is_taken_only_when_the_operator_allows_it(tmp_path: Path) -> None:
     config = load(secret(user={"exec": plugin(tmp_path / "plugin")}), allow_exec=True)
     assert config.credentials.exec is not None
@@ -96,7 +96,7 @@ def test_paths_beside_inline_data_are_dropped() -> None:
     assert config.credentials == Credentials(client_certificate=b"pem", client_key=b"pem")
 
 
-@pytest.mark.spec("SEC-22")
+@pytest.mark.spec("SEC-22", "KS-IMP-05")
 def test_trusting_any_server_takes_the_operators_consent() -> None:
     raw = secret({"insecure-skip-tls-verify": True})
     assert load(raw).insecure_skip_tls_verify is False
