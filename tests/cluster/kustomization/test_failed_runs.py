@@ -1,0 +1,115 @@
+"""Runs that fail in the middle: what is remembered of them, what stays on the cluster, and what ends them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from headrace.api.kinds import KUSTOMIZATION
+from headrace.kube.client import MERGE_PATCH
+from headrace.kube.resource import Resource
+from tests.cluster.kustomization.test_spec_fields import ACCOUNTS, ROLE_BINDINGS, ROLES, create
+from tests.cluster.kustomization.world import RunningEngine, World, condition, config_map, deployment, inventory
+
+CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True)
+HOLD = "example.com/hold"
+
+
+def ids(world: World, *names: str, kind: str = "_ConfigMap") -> set[str]:
+    return {f"{world.namespace}_{name}_{kind}" for name in names}
+
+
+@pytest.mark.spec("KS-INV-03", "KS-REC-10")
+async def test_a_failed_apply_loses_track_of_nothing_and_prunes_nothing(world: World, engine: RunningEngine) -> None:
+    first = world.commit({"app/a.yaml": config_map("a"), "app/z.yaml": config_map("z")})
+    await world.source()
+    await world.kustomization(path="app", targetNamespace=world.namespace)
+    await world.ready()
+
+    second = await world.push(
+        {"app/a.yaml": None, "app/b.yaml": config_map("b"), "app/web.yaml": deployment("web", -1)})
+    ks = await world.failed(reason="ReconciliationFailed", text="dry-run failed (Invalid)")
+    assert inventory(ks) == ids(world, "a", "b", "z") | ids(world, "web", kind="apps_Deployment")
+    assert (ks["status"]["lastAttemptedRevision"], ks["status"]["lastAppliedRevision"]) == (second, first)
+    assert await world.get("v1", "ConfigMap", "a") is not None
+
+    third = await world.push({"app/web.yaml": None})
+    ks = await world.ready(revision=third)
+    assert inventory(ks) == ids(world, "b", "z")
+    assert ks["status"]["lastAttemptedRevision"] == third
+    assert await world.get("v1", "ConfigMap", "a") is None
+
+    await world.push({"app/b.yaml": None, "app/z.yaml": None, "other.yaml": config_map("o")})
+    ks = await world.failed(reason="ArtifactFailed", text="kustomization path not found: app")
+    assert ks["status"]["lastAttemptedRevision"] == third
+    assert inventory(ks) == ids(world, "b", "z")
+
+
+def held(content: dict[str, Any]) -> dict[str, Any]:
+    content["metadata"]["finalizers"] = [HOLD]
+    return content
+
+
+@pytest.mark.spec("KS-GC-07", "KS-GC-08")
+async def test_stale_objects_go_in_reverse_order_and_an_accepted_deletion_is_tracked_no_more(
+    world: World, engine: RunningEngine
+) -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"ports": [{"port": 80}]}}
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "x"}, "rules": []}
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "x"}}
+    stale = {"service.yaml": held(service), "map.yaml": held(config_map("x")), "role.yaml": held(role),
+             "account.yaml": held(account)}
+    world.commit({"kept.yaml": config_map("kept"), **stale})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace)
+    await world.ready()
+
+    ks = await world.ready(revision=await world.push(dict.fromkeys(stale)))
+
+    assert inventory(ks) == ids(world, "kept")
+    # Nothing but the deletion has touched the objects, which their finalizer keeps: so their versions tell the order.
+    deleted: list[tuple[int, str]] = []
+    for content in stale.values():
+        found = await world.get(content["apiVersion"], content["kind"], "x")
+        assert found is not None
+        assert "deletionTimestamp" in found["metadata"]
+        deleted.append((int(found["metadata"]["resourceVersion"]), content["kind"]))
+        resource = await world.resource(content["apiVersion"], content["kind"])
+        patch = msgspec.json.encode({"metadata": {"finalizers": None}})
+        await world.client.patch(resource, world.namespace, "x", patch, content_type=MERGE_PATCH)
+    assert [kind for _, kind in sorted(deleted)] == ["Service", "ConfigMap", "Role", "ServiceAccount"]
+
+
+@pytest.mark.spec("KS-GC-08", "KS-GC-06", "KS-FIN-05", "KS-IMP-01")
+async def test_refused_deletions_are_all_named_and_hold_the_kustomization_until_they_are_allowed(
+    world: World, engine: RunningEngine
+) -> None:
+    await create(world, ACCOUNTS, "tenant")
+    rules = [{"apiGroups": [""], "resources": ["configmaps", "services"], "verbs": ["get", "create", "patch"]},
+             {"apiGroups": [""], "resources": ["services"], "verbs": ["delete"]}]
+    await create(world, ROLES, "tenant", rules=rules)
+    subject = {"kind": "ServiceAccount", "name": "tenant", "namespace": world.namespace}
+    await create(world, ROLE_BINDINGS, "tenant", subjects=[subject],
+                 roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tenant"})
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"ports": [{"port": 80}]}}
+    world.commit({"a.yaml": config_map("a"), "b.yaml": config_map("b"), "c.yaml": config_map("c"), "x.yaml": service})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace, serviceAccountName="tenant", retryInterval="1s")
+    await world.ready()
+
+    await world.push({"a.yaml": None, "b.yaml": None, "x.yaml": None})
+    ks = await world.failed(reason="PruneFailed", text="delete failed, errors: ")
+    message = condition(ks, "Ready")["message"]
+    assert f"ConfigMap/{world.namespace}/a delete failed" in message
+    assert f"ConfigMap/{world.namespace}/b delete failed" in message
+    assert inventory(ks) == ids(world, "a", "b", "c")
+    assert await world.get("v1", "Service", "x") is None
+
+    await world.delete(KUSTOMIZATION, "app")
+    await world.failed(reason="PruneFailed", text=f"ConfigMap/{world.namespace}/c delete failed")
+    patch = msgspec.json.encode({"rules": [*rules, rules[0] | {"verbs": ["delete"]}]})
+    await world.client.patch(ROLES, world.namespace, "tenant", patch, content_type=MERGE_PATCH)
+    await world.until_gone(KUSTOMIZATION, "app")
+    assert [await world.get("v1", "ConfigMap", name) for name in "abc"] == [None, None, None]
