@@ -18,11 +18,12 @@ from bench.watch import Watch
 from bench.workload import Object
 from headrace.kube.client import JSON, Client
 from headrace.kube.config import load_kubeconfig
-from headrace.kube.errors import NotFound
+from headrace.kube.errors import NotFound, Unreachable
 from headrace.kube.lines import LineSplitter
 
 ENGINE_NAMESPACE = "headrace-system"
 ENGINE_USER = f"system:serviceaccount:{ENGINE_NAMESPACE}:engine"
+CUSTOM = ("gitrepositories", "kustomizations")
 _EVENT_LIMIT = 16 << 20
 _WATCH_SECONDS = 4 * 3600
 
@@ -50,12 +51,16 @@ class Cluster:
 
     async def prepare(self, namespaces: Iterable[str]) -> None:
         """Install the CRDs and create the namespaces; ends when both can be used."""
-        for document in _definitions():
-            await self.api.create(document)
+        await self.install_definitions()
         for name in namespaces:
             await self.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        for resource, group in GROUPS.items():
-            await self._served(collection(group, resource))
+
+    async def install_definitions(self) -> None:
+        """Install the CRDs as they are shipped; ends when they are served."""
+        for document in _definitions():
+            await self.api.apply(document, manager="headrace")
+        for resource in CUSTOM:
+            await self._served(collection(GROUPS[resource], resource))
 
     async def engine_kubeconfig(self, folder: Path) -> Path:
         """A kubeconfig for a service account of the engine's own, so that its requests can be told from others."""
@@ -79,10 +84,10 @@ class Cluster:
 
     @contextlib.asynccontextmanager
     async def followed(self, watch: Watch, api_version: str, plural: str, namespace: str) -> AsyncIterator[None]:
-        """Feed `watch` while the context is open; when the watch breaks off, waiting on it would never end, so the
-        process is told."""
+        """Feed `watch` while the context is open; an error, after which waiting would never end, is told."""
         listed = asyncio.Event()
-        following = asyncio.ensure_future(self.follow(watch, api_version, plural, namespace, listed))
+        path = collection(api_version, plural, namespace)
+        following = asyncio.ensure_future(self._follow(watch, path, listed))
         following.add_done_callback(lambda task: _report(task, plural))
         await listed.wait()
         try:
@@ -90,32 +95,39 @@ class Cluster:
         finally:
             following.cancel()
 
-    async def follow(self, watch: Watch, api_version: str, plural: str, namespace: str,
-                     started: asyncio.Event) -> None:
-        """Feed `watch` until cancelled. Raises what the client raises, or RuntimeError when the server ends it."""
-        path = collection(api_version, plural, namespace)
-        listed = json.loads(await self._client.request("GET", path))
-        for item in listed["items"]:
-            watch.changed(json.dumps(item).encode())
-        started.set()
-        query = {"watch": "1", "resourceVersion": listed["metadata"]["resourceVersion"],
-                 "timeoutSeconds": str(_WATCH_SECONDS)}
+    async def _follow(self, watch: Watch, path: str, listed: asyncio.Event) -> None:
+        """Feed `watch` until cancelled. The API server ends the watch of a client that is slow, as the bench is on a
+        busy machine; then everything is listed again."""
+        while True:
+            content = json.loads(await self._client.request("GET", path))
+            watch.replaced([json.dumps(item).encode() for item in content["items"]])
+            listed.set()
+            query = {"watch": "1", "resourceVersion": content["metadata"]["resourceVersion"],
+                     "timeoutSeconds": str(_WATCH_SECONDS)}
+            with contextlib.suppress(Unreachable):
+                await self._read_watch(watch, path, query)
+
+    async def _read_watch(self, watch: Watch, path: str, query: dict[str, str]) -> None:
         lines = LineSplitter(_EVENT_LIMIT)
         async with self._client.stream(path, query=query, accept=JSON, silence=_WATCH_SECONDS) as chunks:
             async for chunk in chunks:
                 for line in lines.feed(chunk):
-                    _take(watch, line)
-        raise RuntimeError(f"the watch of {plural} in {namespace} ended")
+                    if not _take(watch, line):
+                        return
 
-    async def empty(self, namespace: str, resources: Iterable[str]) -> None:
-        """Delete a namespace with objects whose finalizers nobody else would remove; ends when it is gone."""
-        for resource in resources:
+    async def empty(self, namespace: str) -> None:
+        """Delete a namespace with custom resources that have finalizers and no engine; ends when it is gone."""
+        await self.release(namespace)
+        await self.api.delete(f"/api/v1/namespaces/{namespace}")
+        await self._gone(f"/api/v1/namespaces/{namespace}")
+
+    async def release(self, namespace: str) -> None:
+        """Remove the finalizers that an engine would remove."""
+        for resource in CUSTOM:
             items = (await self.api.get(collection(GROUPS[resource], resource, namespace)))["items"]
             await asyncio.gather(*(
                 self.api.merge(resource, namespace, item["metadata"]["name"], {"metadata": {"finalizers": None}})
                 for item in items))
-        await self.api.delete(f"/api/v1/namespaces/{namespace}")
-        await self._gone(f"/api/v1/namespaces/{namespace}")
 
     async def _served(self, path: str) -> None:
         """A new CRD is served a moment later."""
@@ -141,14 +153,14 @@ def _definitions() -> list[Object]:
     return [document for file in files for document in yaml.safe_load_all(file.read_text()) if document]
 
 
-def _take(watch: Watch, line: bytes) -> None:
+def _take(watch: Watch, line: bytes) -> bool:
+    """Whether the watch goes on: an ERROR event says that it is too old."""
     event = msgspec.json.decode(line, type=_Event)
     if event.type == "DELETED":
         watch.deleted(msgspec.json.decode(event.object, type=_Named).metadata.name)
     elif event.type in ("ADDED", "MODIFIED"):
         watch.changed(bytes(event.object))
-    else:
-        raise RuntimeError(f"watch: {bytes(event.object).decode(errors='replace')}")
+    return event.type != "ERROR"
 
 
 def _report(task: asyncio.Future[None], plural: str) -> None:

@@ -28,6 +28,8 @@ class Options:
     audit: Path | None = None
     idle: float = 60.0
     timeout: float = 600.0
+    floor: bool = True
+    """Whether `mandatory_seconds` is measured; a test of something else need not wait for it."""
 
 
 def parse(argv: Sequence[str]) -> Options:

@@ -65,7 +65,7 @@ async def _on_cluster(options: Options, folder: Path, running: Cluster) -> tuple
     await running.prepare((workload.NAMESPACE, workload.CHAIN_NAMESPACE, workload.MANDATORY_NAMESPACE))
     async with contextlib.AsyncExitStack() as stack:
         watches = await _watch(running, stack)
-        floor = await _floor(options, running, watches) if "install" in options.phases else None
+        floor = await _floor(options, running, watches) if options.floor and "install" in options.phases else None
         apps, chain = await _repositories(folder, options.n)
         address = await stack.enter_async_context(serve_public(folder / "served"))
         kubeconfig = await running.engine_kubeconfig(folder)
@@ -137,7 +137,7 @@ async def _floor(options: Options, running: Cluster, watches: _Watches) -> float
     floor = Floor(running.api, watches.floor, workload.MANDATORY_NAMESPACE)
     seconds = await asyncio.wait_for(floor.measure(options.n), options.timeout)
     print(f"mandatory: n={options.n} {seconds:.2f} s", flush=True)
-    await running.empty(workload.MANDATORY_NAMESPACE, ("gitrepositories", "kustomizations"))
+    await running.empty(workload.MANDATORY_NAMESPACE)
     return seconds
 
 

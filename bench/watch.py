@@ -97,6 +97,12 @@ class Watch:
         if still:
             self._waiting[live.metadata.name] = still
 
+    def replaced(self, raws: Iterable[bytes]) -> None:
+        """Take in a list of all objects there are."""
+        self._objects.clear()
+        for raw in raws:
+            self.changed(raw)
+
     def deleted(self, name: str) -> None:
         """Forget an object."""
         self._objects.pop(name, None)

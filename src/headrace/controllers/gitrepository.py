@@ -132,17 +132,27 @@ class GitRepositoryController:
     async def _poll(self, repo: GitRepository, remote: Remote, want: WantedRef, scope: Scope) -> Resolved:
         """The commit that the ref names now. Subscribes to the ref before it is known whether it exists."""
         timeout = parse_duration(repo.spec.timeout)
+        with _told_by_git():
+            refs = None
+            if want.kind is not RefKind.COMMIT:
+                refs = await self._refs(remote, want.prefix, self._max_age(repo, scope.causes), timeout, scope)
+            with scope.step("resolve"):
+                return await self._remotes.resolve(remote, want, refs, timeout)
 
-        async def ask() -> Refs:
-            refs = await remote.refs(want.prefix, max_age=self._max_age(repo, scope.causes), timeout=timeout)
-            # Before a slot is free again, or the news of this very answer would wake us.
+    async def _refs(self, remote: Remote, prefix: str, max_age: float, timeout: float, scope: Scope) -> Refs:
+        """The refs of the remote. A server that has to be asked is waited for without a slot."""
+        refs = remote.refs_nowait(prefix, max_age=max_age)
+        if refs is not None:
             scope.record(refs.read)
             return refs
 
-        with _told_by_git():
-            refs = None if want.kind is RefKind.COMMIT else await scope.wait(ask(), note="answer of the git server")
-            with scope.step("resolve"):
-                return await self._remotes.resolve(remote, want, refs, timeout)
+        async def ask() -> Refs:
+            answer = await remote.refs(prefix, max_age=max_age, timeout=timeout)
+            # Before a slot is free again, or the news of this very answer would wake us.
+            scope.record(answer.read)
+            return answer
+
+        return await scope.wait(ask(), note="answer of the git server")
 
     def _max_age(self, repo: GitRepository, causes: Sequence[Cause]) -> float:
         """How old an answer of the server may be: a person gets a new one, a new object one since its creation."""
@@ -166,7 +176,9 @@ class GitRepositoryController:
         timeout = parse_duration(repo.spec.timeout)
         selection = Selection(repo.spec.ignore, repo.spec.sparse_checkout)
         with scope.step("fetch"), _told_by_git(), _told_by_storage():
-            commit = await scope.wait(remote.commit(target, timeout), note="commit from the git server")
+            commit = remote.commit_nowait(target)
+            if commit is None:
+                commit = await scope.wait(remote.commit(target, timeout), note="commit from the git server")
 
             async def produce(directory: Path) -> None:
                 await self._remotes.check_out(remote, target, selection, directory, timeout)

@@ -19,7 +19,7 @@ from bench.run import run_observed
 
 async def test_the_engine_counts_each_of_its_requests_as_the_api_server_logs_them(tmp_path: Path) -> None:
     audit = tmp_path / "audit.log"
-    options = Options(n=3, phases=("install", "upgrade", "reconcile", "chain"), audit=audit, timeout=60.0)
+    options = Options(n=3, phases=("install", "upgrade", "reconcile", "chain"), audit=audit, timeout=60.0, floor=False)
     _, counted = await run_observed(options)
     logged = audited(audit.read_text().splitlines())
     assert work(counted) == work(logged)

@@ -72,3 +72,18 @@ def test_a_deployment_runs_the_image_of_its_spec() -> None:
     deployment = msgspec.convert(content, type=Live)
     assert runs("a:1")(deployment)
     assert not runs("a:2")(deployment)
+
+
+async def test_a_new_list_fulfils_a_wait_and_forgets_what_is_gone() -> None:
+    watch = Watch()
+    watch.changed(encode("old", **READY))
+    waiting = [asyncio.ensure_future(watch.until(name, ready)) for name in ("app", "none")]
+    await asyncio.sleep(0)
+    watch.replaced([encode("app", **READY)])
+    await asyncio.wait_for(waiting[0], 1)
+    assert watch.unfinished() == ["none: does not exist"]
+    late = asyncio.ensure_future(watch.until("old", ready))
+    await asyncio.sleep(0)
+    assert not late.done()
+    for each in (*waiting, late):
+        each.cancel()

@@ -95,15 +95,34 @@ class Remote:
 
         Those who call while another polls share the next answer. Raises GitError.
         """
-        asked = self.used = self._clock.monotonic()
-        self._wanted[prefix] = asked
+        asked = self._want(prefix)
         try:
             async with asyncio.timeout(timeout), self._polling:
-                poll = self._last
-                if poll is None or not poll.covers(prefix) or poll.started < asked - _tolerance(poll, max_age):
+                poll = self._answer(prefix, asked, max_age)
+                if poll is None:
                     poll = self._last = await self._poll(timeout)
         except TimeoutError as error:
             raise GitError("context deadline exceeded: no answer in time") from error
+        return self._refs(prefix, poll)
+
+    def refs_nowait(self, prefix: str, *, max_age: float) -> Refs | None:
+        """As `refs` from an answer that is there already; None when the server has to be asked. Raises GitError."""
+        poll = self._answer(prefix, self._want(prefix), max_age)
+        return None if poll is None else self._refs(prefix, poll)
+
+    def _want(self, prefix: str) -> float:
+        """Have `prefix` among those that are polled; returns the time."""
+        asked = self.used = self._clock.monotonic()
+        self._wanted[prefix] = asked
+        return asked
+
+    def _answer(self, prefix: str, asked: float, max_age: float) -> _Poll | None:
+        poll = self._last
+        if poll is None or not poll.covers(prefix) or poll.started < asked - _tolerance(poll, max_age):
+            return None
+        return poll
+
+    def _refs(self, prefix: str, poll: _Poll) -> Refs:
         if poll.error is not None:
             raise poll.error
         return Refs(poll.refs, Read(self.reference, prefix, part_digest(prefix, poll.refs)))
@@ -152,6 +171,10 @@ class Remote:
             known = await read_commit(self.mirror.directory, target.commit, timeout)
             self._commits = {**dict(list(self._commits.items())[-_COMMITS:]), target.commit: known}
         return known
+
+    def commit_nowait(self, target: Resolved) -> Commit | None:
+        """The commit, if it was read before and is still in the mirror."""
+        return self._commits.get(target.commit) if self.mirror.holds(target.commit) else None
 
     @property
     def busy(self) -> bool:
