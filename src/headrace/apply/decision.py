@@ -68,13 +68,15 @@ def after_compare(live: LiveObject, answer: LiveObject, signature: Part) -> tupl
 
 def differs(live: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
     """Whether the dry-run changed anything that counts: labels, annotations, all outside metadata and status."""
-    return _essence(live) != _essence(answer)
+    return comparable(live) != comparable(answer)
 
 
-def _essence(content: Mapping[str, Any]) -> tuple[object, ...]:
+def comparable(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an object that counts when it is compared with what is wanted."""
     metadata = content.get("metadata") or {}
     rest = {key: value for key, value in content.items() if key not in ("metadata", "status", "apiVersion")}
-    return metadata.get("labels") or {}, metadata.get("annotations") or {}, rest
+    kept = {key: metadata[key] for key in ("labels", "annotations") if metadata.get(key)}
+    return {"metadata": kept} | rest
 
 
 def is_immutable(status: int, reason: str, message: str) -> bool:

@@ -19,12 +19,13 @@ from headrace.apply.inventory import Entries
 from headrace.apply.messages import RECONCILIATION_FAILED
 from headrace.apply.prune import Pruned, prune
 from headrace.apply.rivalry import Rivalry
+from headrace.apply.scopes import defined_kinds, scoped
 from headrace.apply.target import GroupKind, Target
 from headrace.apply.waiter import Checked, HealthWait, Unhealthy
 from headrace.core.failpoints import failpoint_async
 from headrace.kube.errors import NoMatch
 from headrace.model.errors import Retry
-from headrace.model.manifests import Manifest, Manifests
+from headrace.model.manifests import Manifests
 from headrace.model.objects import LiveObject
 from headrace.model.plan import Action, Change, ChangeSet, InventoryEntry, Plan, Stage
 from headrace.model.read import Read
@@ -33,8 +34,6 @@ from headrace.model.scope import Scope
 
 ESTABLISH = 60.0
 """Seconds that definitions and classes may take to be established before what needs them is applied (spec 4.2)."""
-
-DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +105,7 @@ class Deliverer:
 
         Raises Retry(ReconciliationFailed) naming every object that failed; PruneError; Superseded; KubeError.
         """
-        items = await self._scoped(manifests)
+        items = await scoped(self._target, manifests)
         await self._target.watch({manifest.reference.group_kind for manifest in items})
         plan = planner.plan(
             items, owned, lambda reference: self._target.look(reference, self._records.records.get(reference)),
@@ -115,7 +114,7 @@ class Deliverer:
         await self._scope.record_inventory(plan.ahead)
         await failpoint_async("inventory-written-ahead")
         applier = Applier(self._target, self._records, self._rivalry, self._scope, self._options.apply)
-        changes = await self._apply(plan, applier, _definitions(items))
+        changes = await self._apply(plan, applier, frozenset(defined_kinds(items)))
         await failpoint_async("stages-applied")
         pruned = await self._prune(plan)
         self._forget(manifest.reference for manifest in items)
@@ -205,41 +204,3 @@ class Deliverer:
         signature = self._target.signature
         self._scope.record(Read(reference, signature.name, signature.digest(live), version))
         return True
-
-    # -- scopes of kinds -------------------------------------------------------------------------------------------
-
-    async def _scoped(self, manifests: Manifests) -> tuple[Manifest, ...]:
-        """Manifests whose references are those that the cluster will use: without a namespace where there is none."""
-        defined = _scopes(manifests.items)
-        kinds = {manifest.reference.group_kind for manifest in manifests.items if manifest.reference.namespace}
-        namespaced = {kind: defined.get(kind, await self._target.namespaced(kind)) for kind in kinds}
-        return tuple(planner.with_scope(m, namespaced.get(m.reference.group_kind)) for m in manifests.items)
-
-
-class _Names(msgspec.Struct, frozen=True, gc=False):
-    kind: str = ""
-
-
-class _DefinitionSpec(msgspec.Struct, frozen=True, gc=False):
-    group: str = ""
-    names: _Names = _Names()
-    scope: str = ""
-
-
-class _Definition(msgspec.Struct, frozen=True, gc=False):
-    spec: _DefinitionSpec = _DefinitionSpec()
-
-
-def _scopes(manifests: Iterable[Manifest]) -> dict[GroupKind, bool]:
-    """The kinds that the manifests themselves define, and whether they are namespaced."""
-    found: dict[GroupKind, bool] = {}
-    for manifest in manifests:
-        if manifest.reference.group_kind == DEFINITION:
-            with contextlib.suppress(msgspec.MsgspecError):
-                spec = msgspec.json.decode(manifest.body, type=_Definition).spec
-                found[spec.group, spec.names.kind] = spec.scope == "Namespaced"
-    return found
-
-
-def _definitions(manifests: Iterable[Manifest]) -> frozenset[GroupKind]:
-    return frozenset(_scopes(manifests))

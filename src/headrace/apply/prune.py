@@ -54,16 +54,18 @@ class _Stale:
 
 
 async def prune(
-    target: Target, stale: Iterable[InventoryEntry], labels: Mapping[str, str], *, concurrent: int = 4
+    target: Target, stale: Iterable[InventoryEntry], labels: Mapping[str, str], *, concurrent: int = 4,
+    dry_run: bool = False,
 ) -> Pruned:
-    """Delete the objects of `stale` entries, in the reverse order of applying. `labels` are the owner labels."""
+    """Delete the objects of `stale` entries, in the reverse order of applying. `labels` are the owner labels. With
+    `dry_run` everything is looked at and nothing deleted."""
     objects, unreadable = _readable(stale, target.name)
     objects.sort(key=lambda o: order.sort_key(o.reference), reverse=True)
     places = asyncio.Semaphore(concurrent)
     results: list[tuple[_Stale, Change | str]] = []
     for _, group in itertools.groupby(objects, lambda o: order.rank(o.reference)):
         async with asyncio.TaskGroup() as tasks:
-            running = [(o, tasks.create_task(_prune_one(target, o, labels, places))) for o in group]
+            running = [(o, tasks.create_task(_prune_one(target, o, labels, places, dry_run))) for o in group]
         results += [(o, task.result()) for o, task in running]
     failed = [(o.entry, result) for o, result in results if isinstance(result, str)]
     return Pruned(
@@ -89,19 +91,21 @@ def _readable(
 
 
 async def _prune_one(
-    target: Target, stale: _Stale, labels: Mapping[str, str], places: asyncio.Semaphore
+    target: Target, stale: _Stale, labels: Mapping[str, str], places: asyncio.Semaphore, dry_run: bool
 ) -> Change | str:
     """The change made of one object, or why it could not be deleted. A kind that is not served (any more) is not
     the same as an object that does not exist (REL-06)."""
     try:
         async with places:
             resource = await target.any_resource(stale.reference.group_kind, stale.version)
-            return await _delete(target, resource, stale.reference, labels)
+            return await _delete(target, resource, stale.reference, labels, dry_run=dry_run)
     except KubeError as error:
         return f"{stale.reference} delete failed: {error}"
 
 
-async def _delete(target: Target, resource: Resource, reference: Reference, labels: Mapping[str, str]) -> Change:
+async def _delete(
+    target: Target, resource: Resource, reference: Reference, labels: Mapping[str, str], *, dry_run: bool
+) -> Change:
     attempt = 0
     while True:
         attempt += 1
@@ -112,6 +116,8 @@ async def _delete(target: Target, resource: Resource, reference: Reference, labe
                 return Change(reference, Action.SKIPPED, meta, "carries no owner labels of this object")
             if reason := control.kept(meta):
                 return Change(reference, Action.SKIPPED, meta, reason)
+            if dry_run:
+                return Change(reference, Action.DELETED, meta)
             await failpoint_async("prune-before-delete")
             await target.client.delete(
                 resource, reference.namespace, reference.name, uid=meta.uid, resource_version=meta.resource_version

@@ -35,6 +35,15 @@ AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All
 Output = Annotated[Format, typer.Option("--output", "-o", help="Form of the output.")]
 Words = Annotated[list[str] | None, typer.Argument(metavar="[KIND [NAME]]...", help="ks, source git, KIND/NAME, all.")]
 Word = Annotated[list[str], typer.Argument(metavar="KIND NAME", help="KIND NAME or KIND/NAME.")]
+KsName = Annotated[list[str], typer.Argument(metavar="kustomization NAME", help="ks NAME or ks/NAME.")]
+KsFile = Annotated[
+    Path | None,
+    typer.Option("--kustomization-file", help="File with the Kustomization, which goes before the cluster's."),
+]
+LocalPath = Annotated[
+    Path | None,
+    typer.Option("--path", help="Local directory that matches spec.path. Default: the source's current artifact."),
+]
 Timeout = Annotated[
     float, typer.Option("--timeout", parser=parse_duration, metavar="DURATION", help="How long to wait, as 5m.")
 ]
@@ -204,6 +213,77 @@ def explain(
     from headrace.cli.explain.command import explain
 
     _do(explain(_target(kubeconfig, context, namespace), words, output))
+
+
+@app.command()
+def build(
+    words: KsName,
+    path: Annotated[Path, typer.Option("--path", help="Local directory that matches spec.path.")],
+    file: KsFile = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask no cluster; variables of ConfigMaps and Secrets are left out.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict-substitute", help="A variable that is neither set nor defaulted is an error.")
+    ] = False,
+    namespace: Namespace = "flux-system",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Print the manifests that would be applied, from local files."""
+    from headrace.cli.build import BuildOptions, build
+    from headrace.cli.kinds import kustomization_name
+
+    options = BuildOptions(path=path, file=file, dry_run=dry_run, strict=strict)
+    _do(build(_target(kubeconfig, context, namespace), kustomization_name(words), options))
+
+
+@app.command()
+def diff(
+    words: KsName,
+    path: LocalPath = None,
+    file: KsFile = None,
+    namespace: Namespace = "flux-system",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Show what a delivery would change, field by field. Exit codes: 0 nothing, 1 something, more: it failed."""
+    from headrace.cli.diff import diff
+    from headrace.cli.kinds import kustomization_name
+
+    _do(diff(_target(kubeconfig, context, namespace), kustomization_name(words), path, file))
+
+
+@app.command()
+def plan(
+    words: KsName,
+    path: LocalPath = None,
+    file: KsFile = None,
+    namespace: Namespace = "flux-system",
+    output: Output = Format.TABLE,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Show what the next delivery would do with each object, and why. Writes nothing."""
+    from headrace.cli.kinds import kustomization_name
+    from headrace.cli.plan import plan
+
+    _do(plan(_target(kubeconfig, context, namespace), kustomization_name(words), path, file, output))
+
+
+@app.command()
+def adopt(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Required: tell, and write nothing.")] = False,
+    namespace: Namespace = "flux-system",
+    everywhere: AllNamespaces = False,
+    output: Output = Format.TABLE,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Show what would differ if headrace took over what Flux's kustomize-controller has delivered."""
+    from headrace.cli.adopt import adopt
+
+    _do(adopt(_target(kubeconfig, context, namespace, everywhere), output, dry_run=dry_run))
 
 
 @app.command()

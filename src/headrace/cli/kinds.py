@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.api.kinds import KINDS, KindInfo
+from headrace.api.kinds import KINDS, KUSTOMIZATION, KindInfo
 from headrace.cli.exits import USAGE, CommandError
 
 _SOURCE_WORDS = {"git": "GitRepository", "oci": "OCIRepository", "helm": "HelmRepository", "chart": "HelmChart",
@@ -67,6 +67,14 @@ def parse_target(words: Sequence[str]) -> Target:
     if len(targets) != 1 or not targets[0].name:
         raise CommandError(f"want one KIND NAME or KIND/NAME; the kinds are {known()}", USAGE)
     return targets[0]
+
+
+def kustomization_name(words: Sequence[str]) -> str:
+    """The name of the one Kustomization that is meant. Raises CommandError(USAGE)."""
+    target = parse_target(words)
+    if target.info is not KUSTOMIZATION:
+        raise CommandError(f"only Kustomizations can be built, not a {target.info.singular}", USAGE)
+    return target.name
 
 
 def known() -> str:

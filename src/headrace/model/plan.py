@@ -20,6 +20,10 @@ class Action(enum.Enum):
     UNCHANGED = "unchanged"
     SKIPPED = "skipped"
     DELETED = "deleted"
+    DEFERRED = "unknown until applied"
+    """Only in a plan that is not acted on: depends on what an earlier stage creates."""
+    FAILED = "failed"
+    """Only in a plan that is not acted on: the dry-run was refused."""
 
 
 class PlanEntry(msgspec.Struct, frozen=True, gc=False):
