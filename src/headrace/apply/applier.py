@@ -19,6 +19,7 @@ from headrace.apply import order
 from headrace.apply.applied import OwnerRecords, Record
 from headrace.apply.checker import Checked, Checker, CheckFailed, get, send
 from headrace.apply.decision import Step
+from headrace.apply.ignore import NOTHING, IgnoreRules
 from headrace.apply.messages import ObjectFailure, apply_failure, stage_failed
 from headrace.apply.planner import DRIFTED
 from headrace.apply.rivalry import Rivalry, last_manager, other_owner
@@ -53,6 +54,7 @@ class ApplyOptions:
 
     force: bool = False
     concurrent: int = 4
+    ignored: IgnoreRules = NOTHING
 
 
 class Applier:
@@ -67,7 +69,7 @@ class Applier:
         self._scope = scope
         self._options = options
         self._places = asyncio.Semaphore(options.concurrent)
-        self._checker = Checker(target, force=options.force, recreate=self._recreate)
+        self._checker = Checker(target, force=options.force, recreate=self._recreate, ignored=options.ignored)
         self.answers: dict[Reference, LiveObject] = {}
 
     async def apply(self, stage: Stage, done: ChangeSet) -> ChangeSet:

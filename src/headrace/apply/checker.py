@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from headrace.apply import control, decision
+from headrace.apply import control, decision, ignore
 from headrace.apply.decision import Step
+from headrace.apply.ignore import IgnoreRules, Path
 from headrace.apply.messages import ObjectFailure, dry_run_failure, namespace_missing
 from headrace.apply.planner import skipped
 from headrace.apply.signature import FIELD_MANAGER
@@ -50,12 +51,16 @@ class CheckFailed(Exception):
 
 class Checker:
     """Checks the objects of one run. `force` is the Kustomization's; without `recreate` nothing is ever deleted, and
-    what would have to be is told as Step.RECREATE."""
+    what would have to be is told as Step.RECREATE. `ignored` are the fields that are left as they are found."""
 
-    def __init__(self, target: Target, *, force: bool = False, recreate: Recreate | None = None) -> None:
+    def __init__(
+        self, target: Target, *, force: bool = False, recreate: Recreate | None = None,
+        ignored: IgnoreRules = ignore.NOTHING,
+    ) -> None:
         self._target = target
         self._force = force
         self._recreate = recreate
+        self._ignored = ignored
 
     async def check(self, entry: PlanEntry) -> Checked:
         """What an apply would do. Raises CheckFailed."""
@@ -76,6 +81,9 @@ class Checker:
         step, reason = decision.after_dry_run(
             entry, answer, created=created, live=live, overridden=self._target.overridden
         )
+        paths = self._ignored.paths(entry.manifest)
+        if paths and not created and step is not Step.SKIP:
+            return await self._around(paths, entry, resource, answer, step)
         if step is Step.COMPARE:
             return await self._compare(entry, resource, answer)
         version = "" if created else answer.metadata.resource_version
@@ -122,6 +130,22 @@ class Checker:
             return Checked(entry, resource, Step.SKIP, reason, live, answer)
         step, reason = decision.after_compare(live, answer, self._target.signature)
         return Checked(entry, resource, step, reason, live, answer, live.metadata.resource_version)
+
+    async def _around(
+        self, paths: tuple[Path, ...], entry: PlanEntry, resource: Resource, answer: LiveObject, step: Step
+    ) -> Checked:
+        """An object with ignored fields: left when nothing else differs, else applied around them (KS-IGN-01..03)."""
+        live = await get(self._target, entry.manifest, resource)
+        if live is None:
+            return Checked(entry, resource, Step.APPLY, "does not exist any more", None, answer)
+        if reason := skipped(entry.manifest, live):
+            return Checked(entry, resource, Step.SKIP, reason, live, answer)
+        version = live.metadata.resource_version
+        if step is not Step.TAKE_OVER and not ignore.drifted(live.content(), answer.content(), paths):
+            return Checked(entry, resource, Step.COMPARE, "as wanted but for ignored fields", live, answer, version)
+        adapted = PlanEntry(ignore.adapted(entry.manifest, live, answer, paths), entry.action, entry.reason)
+        step = step if step is Step.TAKE_OVER else Step.APPLY
+        return Checked(adapted, resource, step, entry.reason, live, answer, version)
 
 
 async def send(target: Target, manifest: Manifest, resource: Resource, *, dry_run: bool) -> tuple[LiveObject, bool]:

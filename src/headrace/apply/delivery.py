@@ -105,7 +105,7 @@ class Deliverer:
 
         Raises Retry(ReconciliationFailed) naming every object that failed; PruneError; Superseded; KubeError.
         """
-        items = await scoped(self._target, manifests)
+        items = self._options.apply.ignored.marked(await scoped(self._target, manifests))
         await self._target.watch({manifest.reference.group_kind for manifest in items})
         plan = planner.plan(
             items, owned, lambda reference: self._target.look(reference, self._records.records.get(reference)),

@@ -23,7 +23,9 @@ from headrace.apply.applied import AppliedStore, LastDelivery, OwnerRecords
 from headrace.apply.applier import FOUGHT, ApplyOptions
 from headrace.apply.delivery import Delivered, Deliverer, DeliveryOptions, PruneError
 from headrace.apply.health import HEALTH
+from headrace.apply.ignore import IgnoreRules
 from headrace.apply.inventory import Entries
+from headrace.apply.messages import RECONCILIATION_FAILED
 from headrace.apply.prune import PRUNE_FAILED, prune
 from headrace.apply.rivalry import Rivalry
 from headrace.apply.target import Target
@@ -196,7 +198,9 @@ class _Run:
         return DeliveryOptions(
             labels=owner_labels(self._ks),
             prune=self._ks.spec.prune,
-            apply=ApplyOptions(force=self._ks.spec.force, concurrent=self._options.concurrent_ssa),
+            apply=ApplyOptions(
+                force=self._ks.spec.force, concurrent=self._options.concurrent_ssa, ignored=ignored(self._ks.spec),
+            ),
             custom_stages=self._options.custom_stages,
         )
 
@@ -384,8 +388,14 @@ def check_supported(spec: KustomizationSpec) -> None:
         raise Stalled(INVALID_EXPRESSION, "spec.healthCheckExprs is not supported by this version")
     if spec.decryption is not None:
         raise Stalled(BUILD_FAILED, "spec.decryption is not supported by this version")
-    if spec.ignore:
-        raise Stalled(BUILD_FAILED, "spec.ignore is not supported by this version")
+
+
+def ignored(spec: KustomizationSpec) -> IgnoreRules:
+    """spec.ignore. Raises Stalled(ReconciliationFailed) for a selector that cannot be used."""
+    try:
+        return IgnoreRules(spec.ignore)
+    except ValueError as error:
+        raise Stalled(RECONCILIATION_FAILED, f"spec.ignore: {error}") from error
 
 
 def timeout(spec: KustomizationSpec) -> float:
