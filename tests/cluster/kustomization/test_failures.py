@@ -145,7 +145,7 @@ async def test_an_encrypted_secret_is_refused(world: World, engine: RunningEngin
         ({"decryption": {"provider": "sops"}}, "spec.decryption"),
         ({"healthCheckExprs": [{"apiVersion": "v1", "kind": "X", "current": "true"}]}, "spec.healthCheckExprs"),
         ({"dependsOn": [{"name": "x", "readyExpr": "true"}]}, "readyExpr"),
-        ({"ignore": [{"paths": ["/spec"]}]}, "spec.ignore"),
+        ({"ignore": [{"paths": ["/spec"], "target": {"name": "("}}]}, "spec.ignore: target.name: invalid pattern"),
     ],
     ids=["decryption", "healthCheckExprs", "readyExpr", "ignore"],
 )
