@@ -91,7 +91,7 @@ class _Looking:
         self._target = target
         self._options = options
         self._defined = defined
-        self._checker = Checker(target, force=options.apply.force)
+        self._checker = Checker(target, force=options.apply.force, ignored=options.apply.ignored)
         self._places = asyncio.Semaphore(options.apply.concurrent)
         self._namespaces: set[str] = set()
         self._redefined = False

@@ -26,7 +26,7 @@ from headrace.cli.local_tree import Files, local_files
 from headrace.cli.masking import is_secret, mask_secret
 from headrace.cli.single_run import SingleRun
 from headrace.cli.source_files import SourceFiles
-from headrace.controllers.kustomization import owner_labels
+from headrace.controllers.kustomization import ignored, owner_labels
 from headrace.controllers.source_artifact import SourcePolicy, Sources
 from headrace.controllers.targets import TargetPolicy, Targets
 from headrace.controllers.variables import Variables, read_variables
@@ -127,7 +127,10 @@ class Previews:
         owned = ks.status.inventory.entries if ks.status.inventory is not None else ()
         found = await preview(
             target, msgspec.structs.replace(manifests, items=items), owned,
-            DeliveryOptions(labels=owner_labels(ks), prune=ks.spec.prune, apply=ApplyOptions(force=ks.spec.force)),
+            DeliveryOptions(
+                labels=owner_labels(ks), prune=ks.spec.prune,
+                apply=ApplyOptions(force=ks.spec.force, ignored=ignored(ks.spec)),
+            ),
         )
         objects = tuple(map(_known_keys_only, found.objects))
         return Previewed(named, files.revision, msgspec.structs.replace(found, objects=objects), variables)
