@@ -42,6 +42,9 @@ class ApplySettings:
     custom_apply_stage_kinds: tuple[str, ...] = setting(
         (), "Kinds (group/Kind, comma separated) applied after classes and before the rest. Empty, as Flux."
     )
+    additive_cel_dependency_check: bool = setting(
+        False, "A readyExpr adds to the built-in test of a dependency, instead of replacing it. Off, as Flux's gate."
+    )
     insecure_kubeconfig_exec: bool = setting(False, "Run exec plugins named in kubeconfig Secrets. Off: runs code.")
     insecure_kubeconfig_tls: bool = setting(False, "Accept kubeconfig Secrets without TLS verification. Off.")
 

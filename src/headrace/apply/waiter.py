@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import msgspec
 
 from headrace.apply import health
+from headrace.apply.expressions import HealthRules
 from headrace.apply.health import CURRENT, NOT_FOUND, Health, Status
 from headrace.apply.target import Target
 from headrace.kube.errors import KubeError, NotFound
@@ -48,15 +49,18 @@ class HealthWait:
 
     def __init__(
         self, target: Target, checked: Iterable[Checked], answers: Mapping[Reference, LiveObject],
-        *, fail_fast: bool = True,
+        *, rules: HealthRules | None = None, fail_fast: bool = True,
     ) -> None:
         self._target = target
         self._answers = answers
+        self._rules = rules
         self._fail_fast = fail_fast
         self._pending = {check.reference: check for check in checked}
         self._verdicts: dict[Reference, Health] = {}
         self._moved = asyncio.Event()
         self._dirty: set[Reference] = set()
+        self._asked: dict[Reference, LiveObject] = {}
+        self._unwatched: set[tuple[str, str]] = set()
         for reference in self._pending:
             self._judge(reference, answers.get(reference))
 
@@ -76,6 +80,7 @@ class HealthWait:
 
     async def wait(self, timeout: float) -> None:
         """Return when all are Current. Raises Unhealthy when one has failed or after `timeout` seconds."""
+        await self._evaluate()
         if self._done():
             return
         unsubscribe = self._target.subscribe(self._on_change)
@@ -100,6 +105,7 @@ class HealthWait:
             dirty, self._dirty = self._dirty, set()
             for reference in dirty & self._pending.keys():
                 self._judge(reference, self._target.whole(reference))
+            await self._evaluate()
 
     # -- watches ---------------------------------------------------------------------------------------------------
 
@@ -112,8 +118,9 @@ class HealthWait:
             for kind, namespace, owned in kinds:
                 group.create_task(self._ensure(kind, namespace, owned))
         for reference in self.open:
-            if self._verdicts[reference].status is not Status.UNKNOWN:
+            if reference.group_kind not in self._unwatched:
                 self._judge(reference, self._target.whole(reference))
+        await self._evaluate()
 
     def _selection(self, check: Checked) -> tuple[tuple[str, str], str, bool]:
         return check.reference.group_kind, "" if check.owned else check.reference.namespace, check.owned
@@ -125,6 +132,7 @@ class HealthWait:
                 await self._allowed(kind, namespace)
             await self._target.watch_health(kind, namespace=namespace, owned=owned)
         except KubeError as error:
+            self._unwatched.add(kind)
             for reference in self.open:
                 if reference.group_kind == kind:
                     self._verdicts[reference] = Health(Status.UNKNOWN, str(error))
@@ -159,15 +167,29 @@ class HealthWait:
             if live is None:
                 self._verdicts[reference] = Health(Status.IN_PROGRESS, "not seen since it was applied")
                 return
+        self._asked.pop(reference, None)
         if live is None:
             self._verdicts[reference] = self._absent(check)
+        elif self._ruled(reference) and not live.partial:
+            self._asked[reference] = live
+            self._verdicts.setdefault(reference, Health(Status.IN_PROGRESS, "not judged yet"))
         else:
             pods = self._pods(live) if reference.group_kind in health.POD_KINDS else []
             content = {} if live.partial else live.content()
             self._verdicts[reference] = health.assess(reference, content, now=self._target.clock.now(), pods=pods)
 
+    def _ruled(self, reference: Reference) -> bool:
+        return self._rules is not None and self._rules.covers(reference)
+
+    async def _evaluate(self) -> None:
+        """Have the rules of the specification judge what has moved and they cover, all in one call."""
+        asked, self._asked = self._asked, {}
+        if asked and self._rules is not None:
+            self._verdicts |= await self._rules.assess(asked.values())
+
     def _absent(self, check: Checked) -> Health:
-        if check.owned and check.reference.group_kind in health.ALWAYS_CURRENT:
+        ruled = self._ruled(check.reference)
+        if check.owned and not ruled and check.reference.group_kind in health.ALWAYS_CURRENT:
             return CURRENT  # was applied or is unchanged, as the watch of delivered objects tells
         return CURRENT if check.may_vanish else NOT_FOUND
 

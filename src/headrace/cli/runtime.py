@@ -253,6 +253,7 @@ class Runtime:
             concurrent_ssa=settings.apply.concurrent_ssa,
             custom_stages=settings.apply.custom_apply_stage_kinds,
             no_remote_bases=self._no_remote_bases,
+            additive_ready_expressions=settings.apply.additive_cel_dependency_check,
         )
 
     def _engine(self, clusters: Clusters, controllers: tuple[AnyController, ...]) -> Engine:

@@ -10,6 +10,7 @@ import msgspec
 from headrace.api.kinds import KUSTOMIZATION
 from headrace.api.kustomization import DependencyReference, Kustomization
 from headrace.api.meta import READY
+from headrace.apply.expressions import CONTENT, Cel
 from headrace.controllers.source_artifact import linger
 from headrace.core.clock import Clock
 from headrace.model.artifact import Artifact
@@ -18,9 +19,11 @@ from headrace.model.objects import LiveObject
 from headrace.model.read import Part
 from headrace.model.reference import Reference
 from headrace.model.scope import Scope
+from headrace.toolbox import CelAsk, ToolboxError
 
 DEPENDENCY_NOT_READY = "DependencyNotReady"
 INVALID_EXPRESSION = "InvalidCELExpression"
+TERMINAL = "Reconciliation failed terminally due to configuration error"
 
 
 class Readiness(msgspec.Struct, frozen=True, gc=False):
@@ -57,16 +60,17 @@ READINESS_AT_REVISION = Part("readiness at revision", readiness)
 class Dependencies:
     """Checks dependencies, in the order in which they are listed; the first that is missing ends it."""
 
-    def __init__(self, clock: Clock, requeue: float = 30.0) -> None:
+    def __init__(self, clock: Clock, cel: Cel, requeue: float = 30.0, *, additive: bool = False) -> None:
+        """`additive` has the built-in test count beside a readyExpr (gate AdditiveCELDependencyCheck)."""
         self._clock = clock
+        self._cel = cel
         self._requeue = requeue
+        self._additive = additive
 
     async def require(self, ks: Kustomization, artifact: Artifact, scope: Scope) -> None:
-        """Raises Waiting(DependencyNotReady) until all are ready, Stalled for a readyExpr, which needs CEL."""
+        """Raises Waiting(DependencyNotReady) until all are ready, Stalled(InvalidCELExpression) for a readyExpr that
+        does not compile to a boolean (KS-DEP-06)."""
         for dependency in ks.spec.depends_on:
-            if dependency.ready_expr:
-                text = f"dependency '{dependency.name}' has a readyExpr, which this version does not evaluate"
-                raise Stalled(INVALID_EXPRESSION, text)
             reference = KUSTOMIZATION.reference(dependency.namespace or ks.metadata.namespace, dependency.name)
             problem = await self._problem(dependency, reference, ks, artifact, scope)
             if problem:
@@ -76,12 +80,19 @@ class Dependencies:
     async def _problem(
         self, dependency: DependencyReference, reference: Reference, ks: Kustomization, artifact: Artifact, scope: Scope
     ) -> str:
-        """What upstream says of a dependency that is not ready; empty when it is."""
+        """What upstream says of a dependency that is not ready; empty when it is.
+
+        With a readyExpr the whole dependency is what is read: whatever of it changes asks the expression again.
+        """
         name = f"{reference.namespace}/{reference.name}"
-        live = await scope.read(reference, READINESS)
+        live = await scope.read(reference, CONTENT if dependency.ready_expr else READINESS)
         if live is None:
             missing = f'{KUSTOMIZATION.plural}.{KUSTOMIZATION.group} "{reference.name}" not found'
             return f"dependency '{name}' not found: {missing}"
+        if dependency.ready_expr:
+            problem = await self._unmet(dependency.ready_expr, name, scope.live, live)
+            if problem or not self._additive:
+                return problem
         state = readiness(live)
         if not state.ready:
             return f"dependency '{name}' is not ready"
@@ -89,3 +100,17 @@ class Dependencies:
             return ""
         await scope.read(reference, READINESS_AT_REVISION)
         return "" if state.revision == artifact.revision else f"dependency '{name}' revision is not up to date"
+
+    async def _unmet(self, expression: str, name: str, myself: LiveObject, dependency: LiveObject) -> str:
+        """Why the expression is not true of the dependency; empty when it is (KS-DEP-05, KS-DEP-06)."""
+        variables = b'{"self":' + myself.raw + b',"dep":' + dependency.raw + b"}"
+        try:
+            result = await self._cel.cel([expression], [variables], [CelAsk([0], 0)], variables=("self", "dep"))
+        except ToolboxError as error:
+            return f"failed to evaluate dependency '{name}': {error.message}"
+        if result.invalid[0]:
+            raise Stalled(INVALID_EXPRESSION, f"{TERMINAL}: failed to evaluate dependency {name}: {result.invalid[0]}")
+        value = result.values[0][0]
+        if value.error:
+            return f"failed to evaluate dependency '{name}': {value.error}"
+        return "" if value.value else f"dependency '{name}' is not ready according to readyExpr eval"

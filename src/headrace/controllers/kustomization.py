@@ -22,6 +22,7 @@ from headrace.apply import control
 from headrace.apply.applied import AppliedStore, LastDelivery, OwnerRecords
 from headrace.apply.applier import FOUGHT, ApplyOptions
 from headrace.apply.delivery import Delivered, Deliverer, DeliveryOptions, PruneError
+from headrace.apply.expressions import CONTENT, Cel, HealthRules, InvalidExpression
 from headrace.apply.health import HEALTH
 from headrace.apply.ignore import IgnoreRules
 from headrace.apply.inventory import Entries
@@ -31,7 +32,7 @@ from headrace.apply.rivalry import Rivalry
 from headrace.apply.target import Target
 from headrace.apply.waiter import Checked, HealthWait, Unhealthy, wait_gone
 from headrace.controllers.attempt import SUCCEEDED, Attempt, inventory_status
-from headrace.controllers.dependencies import INVALID_EXPRESSION, Dependencies
+from headrace.controllers.dependencies import INVALID_EXPRESSION, TERMINAL, Dependencies
 from headrace.controllers.source_artifact import SourcePolicy, Sources
 from headrace.controllers.targets import TargetPolicy, Targets
 from headrace.controllers.variables import BUILD_FAILED, Variables, read_variables
@@ -50,6 +51,7 @@ from headrace.model.reference import Reference, split_api_version
 from headrace.model.scope import Scope
 from headrace.render.kustomize import Builder, RenderOptions, render
 from headrace.render.reads import changed_read
+from headrace.toolbox import ToolboxError
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,12 @@ class KustomizationOptions:
     strict_substitutions: bool = True
     no_remote_bases: bool = False
     fail_fast: bool = True
+    additive_ready_expressions: bool = False
+    """A readyExpr adds to the built-in test of a dependency (gate AdditiveCELDependencyCheck, off upstream)."""
+
+
+class Tools(Builder, Cel, Protocol):
+    """What is needed of the toolbox."""
 
 
 class KustomizationController:
@@ -92,7 +100,7 @@ class KustomizationController:
     finalizer = FINALIZER
 
     def __init__(
-        self, *, clusters: Clusters, toolbox: Builder, trees: Trees, store: AppliedStore, clock: Clock,
+        self, *, clusters: Clusters, toolbox: Tools, trees: Trees, store: AppliedStore, clock: Clock,
         options: KustomizationOptions | None = None,
     ) -> None:
         self._toolbox = toolbox
@@ -101,13 +109,14 @@ class KustomizationController:
         self._clock = clock
         self._options = options or KustomizationOptions()
         self._sources = Sources(self._options.sources, clock)
-        self._dependencies = Dependencies(clock, self._options.sources.requeue)
+        additive = self._options.additive_ready_expressions
+        self._dependencies = Dependencies(clock, toolbox, self._options.sources.requeue, additive=additive)
         self._targets = Targets(clusters, self._options.targets, clock)
         self._rivalry = Rivalry(clock, Backoff(minimum=1.0))
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        return (self._targets.signature, HEALTH)
+        return (self._targets.signature, HEALTH, CONTENT)
 
     def timeout(self, obj: Kustomization) -> float:
         return RUN_LIMIT + timeout(obj.spec)
@@ -127,6 +136,7 @@ class KustomizationController:
         """See the module. Reasons raised: ArtifactFailed, AccessDenied, DependencyNotReady, BuildFailed,
         ReconciliationFailed, PruneFailed, HealthCheckFailed, InvalidCELExpression."""
         check_supported(obj.spec)
+        rules = await health_rules(obj.spec, self._toolbox)
         namespace, retry = obj.metadata.namespace, self.retry_interval(obj)
         artifact = await self._sources.artifact(obj.spec.source_ref, namespace, retry, scope)
         await self._dependencies.require(obj, artifact, scope)
@@ -135,7 +145,7 @@ class KustomizationController:
             target = await self._targets.open(obj.spec.kube_config, obj.spec.service_account_name, scope)
             attempt.cluster = target.name
             records = await self._store.owner(obj.metadata.uid)
-            run = _Run(self, obj, scope, attempt, target, records)
+            run = _Run(self, obj, scope, attempt, target, records, rules=rules)
             try:
                 delivered = await run.deliver()
             finally:
@@ -182,7 +192,7 @@ class _Run:
 
     def __init__(
         self, controller: KustomizationController, ks: Kustomization, scope: Scope, attempt: Attempt, target: Target,
-        records: OwnerRecords,
+        records: OwnerRecords, *, rules: HealthRules | None,
     ) -> None:
         self._controller = controller
         self._options = controller._options
@@ -192,6 +202,7 @@ class _Run:
         self._artifact = attempt.artifact
         self._target = target
         self._records = records
+        self._rules = rules
         self._deliverer = Deliverer(target, records, controller._rivalry, scope, self._delivery_options())
 
     def _delivery_options(self) -> DeliveryOptions:
@@ -268,6 +279,7 @@ class _Run:
         in, so that the digest tells nothing of their values."""
         spec = msgspec.structs.replace(
             self._ks.spec, interval="", retry_interval="", timeout="", depends_on=(), wait=False, health_checks=(),
+            health_check_exprs=(),
             prune=False, deletion_policy="", suspend=False,
         )
         policy = [__version__, self._options.strict_substitutions, self._options.no_remote_bases]
@@ -292,7 +304,9 @@ class _Run:
         if not checked:
             return None
         since = self._controller._clock.monotonic()
-        wait = HealthWait(self._target, checked, delivered.answers, fail_fast=self._options.fail_fast)
+        wait = HealthWait(
+            self._target, checked, delivered.answers, rules=self._rules, fail_fast=self._options.fail_fast
+        )
         try:
             await self._wait(wait)
         except Unhealthy as error:
@@ -310,7 +324,8 @@ class _Run:
         for reference in wait.open:
             live = self._target.whole(reference)
             version = live.metadata.resource_version if live is not None else ""
-            self._scope.record(Read(reference, HEALTH.name, HEALTH.digest(live), version))
+            part = CONTENT if self._rules is not None and self._rules.covers(reference) else HEALTH
+            self._scope.record(Read(reference, part.name, part.digest(live), version))
 
     async def _wait(self, wait: HealthWait) -> None:
         limit = timeout(self._ks.spec)
@@ -384,10 +399,22 @@ class _Run:
 
 def check_supported(spec: KustomizationSpec) -> None:
     """Raises Stalled for what this version does not do: rather nothing than half of what was asked for."""
-    if spec.health_check_exprs:
-        raise Stalled(INVALID_EXPRESSION, "spec.healthCheckExprs is not supported by this version")
     if spec.decryption is not None:
         raise Stalled(BUILD_FAILED, "spec.decryption is not supported by this version")
+
+
+async def health_rules(spec: KustomizationSpec, cel: Cel) -> HealthRules | None:
+    """spec.healthCheckExprs, compiled. Raises Stalled(InvalidCELExpression): KS-HC-09."""
+    if not spec.health_check_exprs:
+        return None
+    try:
+        rules = HealthRules.parse(cel, spec.health_check_exprs)
+        await rules.check()
+    except InvalidExpression as error:
+        raise Stalled(INVALID_EXPRESSION, f"{TERMINAL}: {error}") from error
+    except ToolboxError as error:
+        raise Retry(HEALTH_CHECK_FAILED, f"health expressions cannot be compiled: {error.message}") from error
+    return rules
 
 
 def ignored(spec: KustomizationSpec) -> IgnoreRules:

@@ -178,3 +178,25 @@ class SemverMatch(msgspec.Struct, frozen=True, gc=False):
 
     best: str | None
     sorted: tuple[str, ...]
+
+
+class CelAsk(msgspec.Struct, frozen=True, gc=False):
+    """Wants the values of expressions, by their indices, over one input."""
+
+    expressions: Sequence[int]
+    input: int
+
+
+class CelValue(msgspec.Struct, frozen=True, gc=False):
+    """The value of an expression, or in `error` why it has none."""
+
+    value: bool = False
+    error: str = ""
+
+
+class CelResult(msgspec.Struct, frozen=True, gc=False):
+    """`invalid` says of each expression what is wrong with it, empty for nothing. `values` are in the order of the
+    asks; there are none while an expression is invalid."""
+
+    invalid: tuple[str, ...]
+    values: tuple[tuple[CelValue, ...], ...] = ()

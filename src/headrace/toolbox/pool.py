@@ -13,7 +13,7 @@ import msgspec
 from headrace.toolbox.binary import find_toolbox
 from headrace.toolbox.child import Answer, Child, start_child
 from headrace.toolbox.errors import ToolboxCrashed, ToolboxError
-from headrace.toolbox.messages import BuildRequest, BuildResult, Built, Limits, SemverMatch
+from headrace.toolbox.messages import BuildRequest, BuildResult, Built, CelAsk, CelResult, Limits, SemverMatch
 
 MIB = 1024 * 1024
 _STOP_GRACE = 1.0
@@ -201,6 +201,24 @@ class Toolbox:
         args = {"constraint": constraint, "versions": versions, "filter": pattern, "strict_parts": strict_parts}
         header, _ = await self._call("semver", args, b"", timeout)
         return msgspec.json.decode(header.result, type=SemverMatch)
+
+    async def cel(
+        self,
+        expressions: Sequence[str],
+        inputs: Sequence[bytes] = (),
+        asks: Sequence[CelAsk] = (),
+        *,
+        variables: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> CelResult:
+        """Compile CEL expressions and, when all are valid, evaluate them over JSON objects that hold the variables.
+
+        With `variables` (each an object of any shape) they are type-checked and must be boolean; without, they see
+        the input's fields and are only parsed. Cost and time of each evaluation are limited (SEC-43).
+        """
+        args = {"expressions": expressions, "variables": variables, "asks": asks}
+        header, _ = await self._call("cel", args, b"[" + b",".join(inputs) + b"]", timeout)
+        return msgspec.json.decode(header.result, type=CelResult)
 
     async def version(self, *, timeout: float | None = None) -> dict[str, str]:
         """Versions of the libraries in the binary."""

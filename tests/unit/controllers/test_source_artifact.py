@@ -20,6 +20,7 @@ from headrace.model.artifact import Artifact
 from headrace.model.errors import Stalled, StepError, Waiting
 from headrace.model.objects import LiveObject
 from headrace.render.kustomize import Builder
+from headrace.toolbox import Toolbox
 from tests.manual_clock import ManualClock
 from tests.servers.sources import RecordedScope
 
@@ -114,7 +115,7 @@ async def problem(depends_on: dict[str, str], scope: RecordedScope) -> str:
             "dependsOn": [depends_on]}
     ks = stored("Kustomization", "default", spec=spec).decode(Kustomization)
     try:
-        await Dependencies(ManualClock()).require(ks, msgspec.convert(FOUND, Artifact), scope)
+        await Dependencies(ManualClock(), Toolbox()).require(ks, msgspec.convert(FOUND, Artifact), scope)
     except Waiting as error:
         return error.message
     return ""

@@ -17,6 +17,7 @@ var libraries = map[string]string{
 	"github.com/Masterminds/semver/v3": "semver",
 	"github.com/fluxcd/pkg/envsubst":   "envsubst",
 	"github.com/fluxcd/pkg/ssa":        "flux-ssa",
+	"github.com/google/cel-go":         "cel-go",
 	"k8s.io/client-go":                 "client-go",
 }
 
