@@ -42,6 +42,7 @@ class RecordedScope:
     objects: dict[Reference, LiveObject] = field(default_factory=dict)
     reads: list[Read] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    events: list[tuple[str, str, bool]] = field(default_factory=list)
     said: list[tuple[str, str, tuple[Condition, ...]]] = field(default_factory=list)
 
     async def read(self, reference: Reference, part: Part, *, version: str = "") -> LiveObject | None:
@@ -64,6 +65,9 @@ class RecordedScope:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def event(self, reason: str, message: str, *, warning: bool = False) -> None:
+        self.events.append((reason, message, warning))
 
     async def progress(self, reason: str, message: str, conditions: Sequence[Condition] = ()) -> None:
         self.said.append((reason, message, tuple(conditions)))
@@ -166,5 +170,6 @@ async def sources(
             directory, server, Repository(served, "app.git"), egress, store, remotes, trees, controller, changed, lost
         )
     finally:
+        await remotes.close()
         await egress.close()
         await server.stop()

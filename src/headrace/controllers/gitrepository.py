@@ -33,7 +33,13 @@ from headrace.model.reference import REMOTE, Reference
 from headrace.model.scope import Scope
 from headrace.model.trace import Cause
 from headrace.source.git.checkout import Selection
-from headrace.source.git.credentials import SECRET_KEYS, Credentials, ProviderMismatch, http_credentials
+from headrace.source.git.credentials import (
+    SECRET_KEYS,
+    Credentials,
+    ProviderMismatch,
+    http_credentials,
+    ssh_credentials,
+)
 from headrace.source.git.errors import (
     AUTHENTICATION_FAILED,
     FETCH_FAILED,
@@ -126,7 +132,7 @@ class GitRepositoryController:
 
     async def _remote(self, repo: GitRepository, scope: Scope) -> Remote:
         url = _url(repo)
-        _refuse_unsupported(repo, url)
+        _refuse_unsupported(repo)
         return self._remotes.remote(url, await _credentials(repo, url, scope))
 
     async def _poll(self, repo: GitRepository, remote: Remote, want: WantedRef, scope: Scope) -> Resolved:
@@ -243,11 +249,10 @@ def _url(repo: GitRepository) -> RemoteUrl:
         raise refused(str(error)) from error
 
 
-def _refuse_unsupported(repo: GitRepository, url: RemoteUrl) -> None:
+def _refuse_unsupported(repo: GitRepository) -> None:
     """What would be ignored silently is refused: `verify` above all."""
     spec = repo.spec
     missing = {
-        "ssh URLs are": url.scheme == "ssh",
         f"spec.provider '{spec.provider}' is": spec.provider not in ("", "generic"),
         "spec.verify is": spec.verify is not None,
         "spec.proxySecretRef is": spec.proxy_secret_ref is not None,
@@ -274,7 +279,7 @@ async def _credentials(repo: GitRepository, url: RemoteUrl, scope: Scope) -> Cre
         data = _decoded(secret, shown)
     secrecy.register(url.password)
     try:
-        return http_credentials(data, url)
+        return ssh_credentials(data, url) if url.scheme == "ssh" else http_credentials(data, url)
     except ProviderMismatch as error:
         raise Retry("InvalidProviderConfiguration", str(error), condition=FETCH_FAILED) from error
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Git repositories: asked over HTTP for their refs, fetched by the git program in a sandbox, written by core.unpack.
+"""Git repositories: asked for their refs over HTTP or SSH, fetched by the git program, written by core.unpack.
 
-`remotes` is the entrance; `transport` is the border behind which HTTP ends and other ways to a server fit in.
+`remotes` is the entrance; `transport` is the border behind which the ways to a server end.
 """

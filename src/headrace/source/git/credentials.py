@@ -1,4 +1,4 @@
-"""Credentials for git over HTTP out of a Secret and a URL (sources.md 2.1, SRC-GIT-19..21, SRC-COM-28..30)."""
+"""Credentials for git over HTTP and SSH out of a Secret and a URL (sources.md 2.1, SRC-GIT-19..24, SRC-COM-28..30)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from headrace.core.egress import NO_TRUST, RemoteUrl, Trust
 
 SECRET_KEYS = (
-    "username", "password", "bearerToken", "ca.crt", "tls.crt", "tls.key", "caFile", "certFile", "keyFile",
+    "username", "password", "bearerToken", "identity", "known_hosts",
+    "ca.crt", "tls.crt", "tls.key", "caFile", "certFile", "keyFile",
     "githubAppID", "githubAppInstallationID", "githubAppInstallationOwner", "githubAppPrivateKey",
 )  # fmt: skip
 """What is read of a Secret; a change of anything else in it wakes nobody."""
@@ -19,18 +20,34 @@ class ProviderMismatch(ValueError):
     """The Secret is meant for another `spec.provider` (SRC-GIT-26)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshIdentity:
+    """A private key for a user, and the host keys that are trusted."""
+
+    user: str
+    key: bytes = field(repr=False)
+    passphrase: str = field(default="", repr=False)
+    known_hosts: str = field(default="", repr=False)
+
+    @property
+    def identity(self) -> bytes:
+        """Bytes that are equal only for equal identities. A secret."""
+        return _joined(self.user.encode(), self.key, self.passphrase.encode(), self.known_hosts.encode())
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """An identity towards a server. Equal credentials are one identity, whoever names them (SEC-49)."""
 
     authorization: str = field(default="", repr=False)
     trust: Trust = NO_TRUST
+    ssh: SshIdentity | None = None
 
     @property
     def identity(self) -> bytes:
         """Bytes that are equal only for equal credentials. A secret."""
-        parts = (self.authorization.encode(), self.trust.ca, self.trust.certificate, self.trust.key)
-        return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+        ssh = self.ssh.identity if self.ssh else b""
+        return _joined(self.authorization.encode(), self.trust.ca, self.trust.certificate, self.trust.key, ssh)
 
 
 def http_credentials(secret: Mapping[str, bytes], url: RemoteUrl) -> Credentials:
@@ -41,6 +58,27 @@ def http_credentials(secret: Mapping[str, bytes], url: RemoteUrl) -> Credentials
     if any(key.startswith("githubApp") for key in secret):
         raise ProviderMismatch("secret has github app data but provider is not set to github")
     return Credentials(_authorization(secret, url), _trust(secret) if url.scheme == "https" else NO_TRUST)
+
+
+def ssh_credentials(secret: Mapping[str, bytes], url: RemoteUrl) -> Credentials:
+    """Credentials for an ssh URL: a key and the host keys that are trusted, never a password (SRC-GIT-22).
+
+    Raises ValueError saying which key is missing.
+    """
+    for key in ("identity", "known_hosts"):
+        if not secret.get(key, b"").strip():
+            raise ValueError(f"invalid 'ssh' auth option: '{key}' is required")
+    identity = SshIdentity(
+        user=url.username or "git",
+        key=secret["identity"],
+        passphrase=_text(secret, "password"),
+        known_hosts=secret["known_hosts"].decode("utf-8", "replace"),
+    )
+    return Credentials(ssh=identity)
+
+
+def _joined(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
 
 
 def _authorization(secret: Mapping[str, bytes], url: RemoteUrl) -> str:

@@ -1,4 +1,4 @@
-"""Runs the git program: nothing of the machine's configuration, no prompts, no hooks, no protocol but HTTP.
+"""Runs the git program: nothing of the machine's configuration, no prompts, no hooks, only the transport's protocol.
 
 Secrets travel in the environment as configuration, never in arguments, which every process can read.
 """

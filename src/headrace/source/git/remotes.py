@@ -34,6 +34,7 @@ from headrace.source.git.refs import (
     resolve,
     resolve_commit,
 )
+from headrace.source.git.ssh import SshConnections, SshTransport
 from headrace.source.git.transport import Transport
 
 GROUP, KIND = "remote", "GitRemote"
@@ -221,6 +222,7 @@ class Remotes:
         self._changed = changed
         self._limits = limits
         self._remotes: dict[str, Remote] = {}
+        self._connections = SshConnections(egress)
         self._collected = clock.monotonic()
 
     async def collect(self) -> None:
@@ -243,10 +245,19 @@ class Remotes:
         key = hashlib.blake2b(data, digest_size=16, key=self._key).hexdigest()
         found = self._remotes.get(key)
         if found is None:
-            transport = HttpTransport(url, credentials, self._egress)
+            transport = self._transport(url, credentials)
             mirror = Mirror(self._directory / key, transport)
             found = self._remotes[key] = Remote(key, transport, mirror, self._clock, self._changed)
         return found
+
+    def _transport(self, url: RemoteUrl, credentials: Credentials) -> Transport:
+        if credentials.ssh is not None:
+            return SshTransport(url, credentials.ssh, self._connections)
+        return HttpTransport(url, credentials, self._egress)
+
+    async def close(self) -> None:
+        """Close the connections that are its own; those over HTTP are the gate's."""
+        self._connections.close()
 
     async def resolve(self, remote: Remote, want: WantedRef, refs: Refs | None, timeout: float) -> Resolved:
         """The commit that `want` means among `refs` (None only for a commit, for which nobody is asked).

@@ -1,6 +1,6 @@
 """The border between git and the way to a server: what a transport must be able to do.
 
-HTTP is one (`http`); SSH is to be another: both list refs themselves and tell the git program how to connect.
+HTTP is one (`http`), SSH the other (`ssh`): both list refs themselves and tell the git program how to connect.
 """
 
 from __future__ import annotations
