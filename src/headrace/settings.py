@@ -45,6 +45,11 @@ class ApplySettings:
     additive_cel_dependency_check: bool = setting(
         False, "A readyExpr adds to the built-in test of a dependency, instead of replacing it. Off, as Flux's gate."
     )
+    prune_budget: int = setting(-1, "Objects that one run may delete without approval. Negative: any number, as Flux.")
+    prune_protected_kinds: tuple[str, ...] = setting(
+        ("CustomResourceDefinition", "Namespace", "PersistentVolumeClaim"),
+        "Kinds (Kind or group/Kind, comma separated) never deleted without approval where a prune budget is set.",
+    )
     insecure_kubeconfig_exec: bool = setting(False, "Run exec plugins named in kubeconfig Secrets. Off: runs code.")
     insecure_kubeconfig_tls: bool = setting(False, "Accept kubeconfig Secrets without TLS verification. Off.")
 

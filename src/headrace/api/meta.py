@@ -27,6 +27,13 @@ EVENT_ANNOTATION_PREFIX = "event.toolkit.fluxcd.io/"
 ORIGIN_REVISION = "org.opencontainers.image.revision"
 """Key in `status.artifact.metadata`: the revision in the system that the artifact was built from."""
 
+COHERENCE = "headrace.dev/coherence"
+"""Annotation: `true` makes dependencies count only when they have handled the same or a newer revision."""
+PRUNE_BUDGET = "headrace.dev/prune-budget"
+"""Annotation: how many objects a run may delete before a person has approved it."""
+APPROVE = "headrace.dev/approve"
+"""Annotation: the held deletions that a person approves, by their digest or by the revision."""
+
 READY = "Ready"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"

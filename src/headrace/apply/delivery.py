@@ -7,17 +7,18 @@ and an incomplete apply deletes nothing (REL-01..03).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
-from headrace.apply import inventory, planner
+from headrace.apply import control, inventory, planner
 from headrace.apply.applied import OwnerRecords
 from headrace.apply.applier import Applier, ApplyOptions, disregard, subscribe
+from headrace.apply.budget import PruneBudget
 from headrace.apply.inventory import Entries
 from headrace.apply.messages import RECONCILIATION_FAILED
-from headrace.apply.prune import Pruned, prune
+from headrace.apply.prune import Handover, Pruned, prune
 from headrace.apply.rivalry import Rivalry
 from headrace.apply.scopes import defined_kinds, scoped
 from headrace.apply.target import GroupKind, Target
@@ -45,16 +46,26 @@ class DeliveryOptions:
     prune: bool
     apply: ApplyOptions = field(default_factory=ApplyOptions)
     custom_stages: tuple[str, ...] = ()
+    handover: Callable[[Entries], Awaitable[Handover]] | None = None
+    """Asked before anything is deleted: which of these stale objects are another owner's, or may be."""
+    budget: PruneBudget | None = None
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
     """The end of a delivery. `answers` are what writes were answered with; `delayed` is in how many seconds the
-    correction of an object is due that a rival keeps changing, None when there is none."""
+    correction of an object is due that a rival keeps changing, None when there is none; `put_off` the same for
+    deletions that wait for another owner to say what it wants."""
 
     changes: ChangeSet
     inventory: Entries
     answers: dict[Reference, LiveObject] = {}
     delayed: float | None = None
+    put_off: float | None = None
+
+    @property
+    def due(self) -> float | None:
+        """In how many seconds there is something left to do."""
+        return min((seconds for seconds in (self.delayed, self.put_off) if seconds is not None), default=None)
 
 
 class PruneError(Exception):
@@ -116,10 +127,11 @@ class Deliverer:
         applier = Applier(self._target, self._records, self._rivalry, self._scope, self._options.apply)
         changes = await self._apply(plan, applier, frozenset(defined_kinds(items)))
         await failpoint_async("stages-applied")
-        pruned = await self._prune(plan)
+        pruned, put_off = await self._prune(plan)
         self._forget(manifest.reference for manifest in items)
         delivered = Delivered(
-            changes + pruned.changes, inventory.union(plan.inventory, pruned.kept), applier.answers, self._delayed(plan)
+            changes + pruned.changes, inventory.union(plan.inventory, pruned.kept), applier.answers,
+            self._delayed(plan), put_off,
         )
         if error := pruned.error():
             raise PruneError(delivered, error)
@@ -164,16 +176,42 @@ class Deliverer:
         record = self._records.records[reference]
         return Checked(reference, version=record.resource_version, may_vanish=record.vanishes)
 
-    async def _prune(self, plan: Plan) -> Pruned:
+    async def _prune(self, plan: Plan) -> tuple[Pruned, float | None]:
+        """Delete what is stale, and in how many seconds what was put off is due."""
         if not self._options.prune or not plan.stale:
-            return Pruned(ChangeSet())
-        self._disregard(plan.stale)
+            return Pruned(ChangeSet()), None
+        handover = Handover() if self._options.handover is None else await self._options.handover(plan.stale)
+        stale = tuple(entry for entry in plan.stale if entry not in handover.undecided)
+        if handover.undecided:
+            self._scope.note(f"deletion of {len(handover.undecided)} objects is put off: {handover.waits_for} has not "
+                             "handled this revision and may want them")
+        if held := self._held(stale, handover.claims):
+            return Pruned(ChangeSet(), kept=plan.stale, held=held), handover.left
+        self._disregard(stale)
         pruned = await prune(
-            self._target, plan.stale, self._options.labels, concurrent=self._options.apply.concurrent
+            self._target, stale, self._options.labels, concurrent=self._options.apply.concurrent,
+            claims=handover.claims,
         )
         for change in pruned.changes.changes:
             self._scope.note(f"{change.reference} {change.action.value}: {change.reason or 'not wanted any more'}")
-        return pruned
+        kept = tuple(sorted({*pruned.kept, *handover.undecided}))
+        return msgspec.structs.replace(pruned, kept=kept), handover.left
+
+    def _held(self, stale: Entries, claims: Mapping[str, Reference]) -> Retry | None:
+        """Why nothing is deleted by this run, as far as a budget says so."""
+        if self._options.budget is None:
+            return None
+        return self._options.budget.hold(
+            (entry.id, reference) for entry, reference in inventory.readable(stale, self._target.name)
+            if entry.id not in claims and self._would_go(reference)
+        )
+
+    def _would_go(self, reference: Reference) -> bool:
+        """Whether a prune would delete the object, so far as the watches tell."""
+        known = self._target.look(reference, None)
+        if known.live is None:
+            return not known.watched
+        return control.owned(known.live.metadata, self._options.labels) and not control.kept(known.live.metadata)
 
     def _disregard(self, stale: Iterable[InventoryEntry]) -> None:
         ids = {entry.id for entry in stale}

@@ -5,7 +5,8 @@ An id is `<namespace>_<name>_<group>_<kind>`; a colon, which only names of RBAC 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 from headrace.model.plan import InventoryEntry
 from headrace.model.reference import Reference
@@ -31,6 +32,13 @@ def parse(entry_id: str, version: str, cluster: str = "") -> tuple[Reference, st
     if not (first and second and third and name and kind):
         raise UnreadableEntryError(f"inventory entry '{entry_id[:256]}' is not <namespace>_<name>_<group>_<kind>")
     return Reference(group, kind, namespace, name.replace("__", ":"), cluster), version
+
+
+def readable(entries: Iterable[InventoryEntry], cluster: str = "") -> Iterator[tuple[InventoryEntry, Reference]]:
+    """The entries with the objects that they name, those that cannot be read left out."""
+    for each in entries:
+        with contextlib.suppress(UnreadableEntryError):
+            yield each, parse(each.id, each.v, cluster)[0]
 
 
 def union(old: Iterable[InventoryEntry], new: Iterable[InventoryEntry]) -> Entries:

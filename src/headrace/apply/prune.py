@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import msgspec
 
 from headrace.apply import control, inventory, order
-from headrace.apply.inventory import UnreadableEntryError
+from headrace.apply.inventory import Entries, UnreadableEntryError
+from headrace.apply.messages import cures
 from headrace.apply.target import Target
 from headrace.core.failpoints import failpoint_async
 from headrace.kube.errors import Conflict, KubeError, NotFound
@@ -29,21 +30,35 @@ ATTEMPTS = 10
 """Reads and deletes of one object: its status may move between the two, each time with a new resourceVersion."""
 
 
+class Handover(msgspec.Struct, frozen=True, gc=False):
+    """Stale objects that another owner takes, or may take. `claims` are ids that another inventory lists, with its
+    owner. `undecided` are not deleted for another `left` seconds, because of `waits_for`."""
+
+    claims: Mapping[str, Reference] = {}
+    undecided: Entries = ()
+    waits_for: Reference | None = None
+    left: float | None = None
+
+
 class Pruned(msgspec.Struct, frozen=True, gc=False):
-    """What became of the stale objects. `kept` are the entries that stay in the inventory since their deletion was
-    not accepted, `failures` why."""
+    """What became of the stale objects. `kept` are the entries that stay in the inventory: their deletion was not
+    accepted, for the reasons of `failures`, or another owner has claimed them (`claimed`) and does not hold them yet,
+    or it is put off until `held` is resolved. `cures` are what may end the failures."""
 
     changes: ChangeSet
     kept: tuple[InventoryEntry, ...] = ()
     failures: tuple[str, ...] = ()
+    claimed: tuple[InventoryEntry, ...] = ()
+    held: Retry | None = None
+    cures: tuple[Reference, ...] = ()
 
     def error(self) -> Retry | None:
         """The error of the run, None when all went well (KS-GC-06, KS-GC-08)."""
         if not self.failures:
-            return None
+            return self.held
         lines = [str(change) for change in self.changes.effective]
         text = "delete failed, errors: " + "; ".join(self.failures)
-        return Retry(PRUNE_FAILED, "\n".join([text, *lines]))
+        return Retry(PRUNE_FAILED, "\n".join([text, *lines]), cures=self.cures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +66,58 @@ class _Stale:
     entry: InventoryEntry
     reference: Reference
     version: str
+    claimant: Reference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    text: str
+    cures: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """The object carries our labels still, and is about to get another owner's."""
+
+    change: Change
+
+
+_Result = Change | _Claimed | _Failure
 
 
 async def prune(
     target: Target, stale: Iterable[InventoryEntry], labels: Mapping[str, str], *, concurrent: int = 4,
-    dry_run: bool = False,
+    claims: Mapping[str, Reference] = {}, dry_run: bool = False,
 ) -> Pruned:
-    """Delete the objects of `stale` entries, in the reverse order of applying. `labels` are the owner labels. With
-    `dry_run` everything is looked at and nothing deleted."""
-    objects, unreadable = _readable(stale, target.name)
+    """Delete the objects of `stale` entries, in the reverse order of applying. `labels` are the owner labels; objects
+    of `claims` (by id) are left to the owner named there. With `dry_run` everything is looked at and nothing deleted.
+    """
+    objects, unreadable = _readable(stale, target.name, claims)
     objects.sort(key=lambda o: order.sort_key(o.reference), reverse=True)
     places = asyncio.Semaphore(concurrent)
-    results: list[tuple[_Stale, Change | str]] = []
+    results: list[tuple[_Stale, _Result]] = []
     for _, group in itertools.groupby(objects, lambda o: order.rank(o.reference)):
         async with asyncio.TaskGroup() as tasks:
             running = [(o, tasks.create_task(_prune_one(target, o, labels, places, dry_run))) for o in group]
         results += [(o, task.result()) for o, task in running]
-    failed = [(o.entry, result) for o, result in results if isinstance(result, str)]
+    return _summed_up(results, unreadable)
+
+
+def _summed_up(results: list[tuple[_Stale, _Result]], unreadable: list[tuple[InventoryEntry, str]]) -> Pruned:
+    failed = [(o.entry, result) for o, result in results if isinstance(result, _Failure)]
+    claimed = [o.entry for o, result in results if isinstance(result, _Claimed)]
+    changes = [r.change if isinstance(r, _Claimed) else r for _, r in results if not isinstance(r, _Failure)]
     return Pruned(
-        ChangeSet(tuple(result for _, result in results if isinstance(result, Change))),
-        kept=tuple(sorted([*(entry for entry, _ in failed), *(entry for entry, _ in unreadable)])),
-        failures=tuple(text for _, text in (*failed, *unreadable)),
+        ChangeSet(tuple(changes)),
+        kept=tuple(sorted([*(entry for entry, _ in failed), *(entry for entry, _ in unreadable), *claimed])),
+        failures=(*(failure.text for _, failure in failed), *(text for _, text in unreadable)),
+        claimed=tuple(claimed),
+        cures=tuple(dict.fromkeys(cure for _, failure in failed for cure in failure.cures)),
     )
 
 
 def _readable(
-    stale: Iterable[InventoryEntry], cluster: str
+    stale: Iterable[InventoryEntry], cluster: str, claims: Mapping[str, Reference]
 ) -> tuple[list[_Stale], list[tuple[InventoryEntry, str]]]:
     objects: list[_Stale] = []
     unreadable: list[tuple[InventoryEntry, str]] = []
@@ -86,27 +127,27 @@ def _readable(
         except UnreadableEntryError as error:
             unreadable.append((entry, str(error)))
         else:
-            objects.append(_Stale(entry, reference, version))
+            objects.append(_Stale(entry, reference, version, claims.get(entry.id)))
     return objects, unreadable
 
 
 async def _prune_one(
     target: Target, stale: _Stale, labels: Mapping[str, str], places: asyncio.Semaphore, dry_run: bool
-) -> Change | str:
+) -> _Result:
     """The change made of one object, or why it could not be deleted. A kind that is not served (any more) is not
     the same as an object that does not exist (REL-06)."""
     try:
         async with places:
             resource = await target.any_resource(stale.reference.group_kind, stale.version)
-            return await _delete(target, resource, stale.reference, labels, dry_run=dry_run)
+            return await _delete(target, resource, stale, labels, dry_run=dry_run)
     except KubeError as error:
-        return f"{stale.reference} delete failed: {error}"
+        return _Failure(f"{stale.reference} delete failed: {error}", cures(stale.reference, error))
 
 
 async def _delete(
-    target: Target, resource: Resource, reference: Reference, labels: Mapping[str, str], *, dry_run: bool
-) -> Change:
-    attempt = 0
+    target: Target, resource: Resource, stale: _Stale, labels: Mapping[str, str], *, dry_run: bool
+) -> _Result:
+    attempt, reference = 0, stale.reference
     while True:
         attempt += 1
         try:
@@ -116,6 +157,8 @@ async def _delete(
                 return Change(reference, Action.SKIPPED, meta, "carries no owner labels of this object")
             if reason := control.kept(meta):
                 return Change(reference, Action.SKIPPED, meta, reason)
+            if stale.claimant is not None:
+                return _Claimed(Change(reference, Action.SKIPPED, meta, f"is handed over to {stale.claimant}"))
             if dry_run:
                 return Change(reference, Action.DELETED, meta)
             await failpoint_async("prune-before-delete")

@@ -254,6 +254,8 @@ class Runtime:
             custom_stages=settings.apply.custom_apply_stage_kinds,
             no_remote_bases=self._no_remote_bases,
             additive_ready_expressions=settings.apply.additive_cel_dependency_check,
+            prune_budget=settings.apply.prune_budget,
+            prune_protected=settings.apply.prune_protected_kinds,
         )
 
     def _engine(self, clusters: Clusters, controllers: tuple[AnyController, ...]) -> Engine:

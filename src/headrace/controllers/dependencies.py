@@ -9,8 +9,9 @@ import msgspec
 
 from headrace.api.kinds import KUSTOMIZATION
 from headrace.api.kustomization import DependencyReference, Kustomization
-from headrace.api.meta import READY
+from headrace.api.meta import READY, SOURCE_GROUP
 from headrace.apply.expressions import CONTENT, Cel
+from headrace.controllers.coherence import ASKED, Coherence, coherent
 from headrace.controllers.source_artifact import linger
 from headrace.core.clock import Clock
 from headrace.model.artifact import Artifact
@@ -52,6 +53,11 @@ def source_of(ks: Kustomization) -> tuple[str, str, str]:
     return source.kind, source.namespace or ks.metadata.namespace, source.name
 
 
+def _source_reference(source: tuple[str, str, str]) -> Reference:
+    kind, namespace, name = source
+    return Reference(SOURCE_GROUP, kind, namespace, name)
+
+
 READINESS = Part("readiness", lambda live: readiness(live).ready)
 READINESS_AT_REVISION = Part("readiness at revision", readiness)
 """Where both deliver from one source, its revision counts too (KS-DEP-03, KS-DEP-04)."""
@@ -60,10 +66,12 @@ READINESS_AT_REVISION = Part("readiness at revision", readiness)
 class Dependencies:
     """Checks dependencies, in the order in which they are listed; the first that is missing ends it."""
 
-    def __init__(self, clock: Clock, cel: Cel, requeue: float = 30.0, *, additive: bool = False) -> None:
+    def __init__(self, clock: Clock, cel: Cel, requeue: float = 30.0, *, additive: bool = False,
+                 coherence: Coherence | None = None) -> None:
         """`additive` has the built-in test count beside a readyExpr (gate AdditiveCELDependencyCheck)."""
         self._clock = clock
         self._cel = cel
+        self._coherence = coherence or Coherence()
         self._requeue = requeue
         self._additive = additive
 
@@ -96,6 +104,13 @@ class Dependencies:
         state = readiness(live)
         if not state.ready:
             return f"dependency '{name}' is not ready"
+        if coherent(ks):
+            await scope.read(reference, READINESS_AT_REVISION)
+            await scope.read(scope.live.reference, ASKED)
+            sources = _source_reference(source_of(ks)), _source_reference(state.source)
+            problem = await self._coherence.problem(
+                ks, artifact.revision, sources, live.decode(Kustomization), scope)
+            return f"dependency '{name}' {problem}" if problem else ""
         if state.source != source_of(ks):
             return ""
         await scope.read(reference, READINESS_AT_REVISION)

@@ -17,24 +17,29 @@ import msgspec
 from headrace import __version__
 from headrace.api.kinds import KUSTOMIZATION
 from headrace.api.kustomization import HealthCheck, Inventory, Kustomization, KustomizationSpec
-from headrace.api.meta import FINALIZER
+from headrace.api.meta import APPROVE, FINALIZER, PRUNE_BUDGET
 from headrace.apply import control
 from headrace.apply.applied import AppliedStore, LastDelivery, OwnerRecords
 from headrace.apply.applier import FOUGHT, ApplyOptions
+from headrace.apply.budget import PruneBudget, limit_of
 from headrace.apply.delivery import Delivered, Deliverer, DeliveryOptions, PruneError
 from headrace.apply.expressions import CONTENT, Cel, HealthRules, InvalidExpression
 from headrace.apply.health import HEALTH
 from headrace.apply.ignore import IgnoreRules
 from headrace.apply.inventory import Entries
 from headrace.apply.messages import RECONCILIATION_FAILED
-from headrace.apply.prune import PRUNE_FAILED, prune
+from headrace.apply.prune import PRUNE_FAILED, Handover, prune
 from headrace.apply.rivalry import Rivalry
 from headrace.apply.target import Target
 from headrace.apply.waiter import Checked, HealthWait, Unhealthy, wait_gone
 from headrace.controllers.attempt import SUCCEEDED, Attempt, inventory_status
+from headrace.controllers.coherence import Coherence
 from headrace.controllers.dependencies import INVALID_EXPRESSION, TERMINAL, Dependencies
+from headrace.controllers.handover import Handovers
+from headrace.controllers.neighbours import Neighbours
 from headrace.controllers.source_artifact import SourcePolicy, Sources
 from headrace.controllers.targets import TargetPolicy, Targets
+from headrace.controllers.teardown import Teardown
 from headrace.controllers.variables import BUILD_FAILED, Variables, read_variables
 from headrace.core.backoff import Backoff
 from headrace.core.clock import Clock
@@ -87,6 +92,10 @@ class KustomizationOptions:
     fail_fast: bool = True
     additive_ready_expressions: bool = False
     """A readyExpr adds to the built-in test of a dependency (gate AdditiveCELDependencyCheck, off upstream)."""
+    prune_budget: int = -1
+    """Objects that one run may delete without approval; negative for any number, as Flux."""
+    prune_protected: tuple[str, ...] = ("CustomResourceDefinition", "Namespace", "PersistentVolumeClaim")
+    """Kinds of which none is deleted without approval, where there is a budget."""
 
 
 class Tools(Builder, Cel, Protocol):
@@ -109,8 +118,13 @@ class KustomizationController:
         self._clock = clock
         self._options = options or KustomizationOptions()
         self._sources = Sources(self._options.sources, clock)
+        self._coherence = Coherence()
         additive = self._options.additive_ready_expressions
-        self._dependencies = Dependencies(clock, toolbox, self._options.sources.requeue, additive=additive)
+        self._dependencies = Dependencies(
+            clock, toolbox, self._options.sources.requeue, additive=additive, coherence=self._coherence)
+        neighbours = Neighbours(clusters)
+        self._handovers = Handovers(neighbours, store, trees, clock)
+        self._teardown = Teardown(neighbours, clock)
         self._targets = Targets(clusters, self._options.targets, clock)
         self._rivalry = Rivalry(clock, Backoff(minimum=1.0))
 
@@ -158,8 +172,10 @@ class KustomizationController:
     async def finalize(self, obj: Kustomization, scope: Scope) -> None:
         """Delete what was delivered, as the deletion policy says (spec section 3.5, KS-FIN-01..05).
 
-        Raises Retry(PruneFailed) as long as something that must be deleted is not.
+        Raises Retry(PruneFailed) as long as something that must be deleted is not, and Waiting for what has to come
+        first: dependents that are deleted as well, a new owner of the objects.
         """
+        await self._teardown.await_turn(obj, scope)
         owned = _owned(obj)
         if owned and deletes(obj.spec):
             if await self._targets.account_exists(obj.spec.service_account_name, scope):
@@ -169,13 +185,20 @@ class KustomizationController:
                 log.warning(said, extra={"object": str(scope.live.reference), "objects": len(owned)})
                 scope.event(PRUNE_FAILED, said, warning=True)
         await self._store.forget(obj.metadata.uid)
+        self._handovers.forget(obj.metadata.uid)
+        self._coherence.forget(obj.metadata.uid)
         self._targets.release(scope)
 
     async def _delete(self, ks: Kustomization, owned: Entries, scope: Scope) -> None:
         target = await self._targets.open(ks.spec.kube_config, ks.spec.service_account_name, scope)
-        pruned = await prune(target, owned, owner_labels(ks), concurrent=self._options.concurrent_ssa)
+        claims = await self._handovers.for_deletion(ks, scope)
+        pruned = await prune(
+            target, owned, owner_labels(ks), concurrent=self._options.concurrent_ssa, claims=claims
+        )
         if error := pruned.error():
             raise error
+        for entry in pruned.claimed:
+            await self._handovers.await_claimant(ks, claims[entry.id], scope)
         if pruned.changes.effective:
             scope.event(SUCCEEDED, "\n".join(map(str, pruned.changes.effective)))
         deleted = [change.reference for change in pruned.changes.changes if change.action is Action.DELETED]
@@ -213,7 +236,12 @@ class _Run:
                 force=self._ks.spec.force, concurrent=self._options.concurrent_ssa, ignored=ignored(self._ks.spec),
             ),
             custom_stages=self._options.custom_stages,
+            handover=self._handover,
+            budget=prune_budget(self._ks, self._options, self._artifact.revision),
         )
+
+    async def _handover(self, stale: Entries) -> Handover:
+        return await self._controller._handovers.look(self._ks, self._artifact, stale, self._scope)
 
     # -- deliver ---------------------------------------------------------------------------------------------------
 
@@ -232,6 +260,7 @@ class _Run:
             with self._scope.step("apply"):
                 delivered = await self._deliverer.deliver(manifests, _owned(self._ks))
         except PruneError as failure:
+            await self._scope.read(self._scope.live.reference, APPROVAL)
             failure.error.status = {"inventory": inventory_status(failure.delivered.inventory)}
             raise failure.error from failure
         if not manifests.remote and delivered.delayed is None:
@@ -363,7 +392,8 @@ class _Run:
     def outcome(self, delivered: Delivered, healthy: Condition | None) -> Outcome:
         """Ready, with one event that says what was done, where there is something to say."""
         interval = self._controller.interval(self._ks)
-        after = interval if delivered.delayed is None else min(interval, delivered.delayed)
+        self._controller._coherence.handled(self._ks.metadata.uid, self._artifact.revision)
+        after = interval if delivered.due is None else min(interval, delivered.due)
         return Outcome(
             reason=SUCCEEDED,
             message=f"Applied revision: {self._artifact.revision}",
@@ -374,7 +404,7 @@ class _Run:
             event_annotations=self._attempt.event_annotations(),
             revision=self._artifact.revision,
             after=after,
-            jitter=delivered.delayed is None,
+            jitter=delivered.due is None,
         )
 
     def _event(self, delivered: Delivered, healthy: Condition | None, after: float) -> str:
@@ -438,6 +468,29 @@ def deletes(spec: KustomizationSpec) -> bool:
     if spec.deletion_policy in ("", "MirrorPrune"):
         return spec.prune
     return spec.deletion_policy in ("Delete", "WaitForTermination")
+
+
+APPROVAL = Part(
+    "approval", lambda live: [live.metadata.annotation(APPROVE), live.metadata.annotation(PRUNE_BUDGET)],
+    metadata_only=True,
+)
+"""What a person says about held deletions."""
+
+
+def prune_budget(ks: Kustomization, options: KustomizationOptions, revision: str) -> PruneBudget | None:
+    """How much a run may delete, None where nothing limits it."""
+    limit = limit_of(ks.metadata.annotation(PRUNE_BUDGET), options.prune_budget)
+    if limit is None:
+        return None
+    name, namespace = ks.metadata.name, ks.metadata.namespace
+    return PruneBudget(
+        limit=limit,
+        protected=frozenset(options.prune_protected),
+        approval=ks.metadata.annotation(APPROVE),
+        revision=revision,
+        how=f"kubectl annotate kustomization {name} -n {namespace} --overwrite {APPROVE}=",
+        after=parse_duration(ks.spec.interval),
+    )
 
 
 def owner_labels(ks: Kustomization) -> dict[str, str]:

@@ -131,6 +131,7 @@ def _by_reason(obj: FluxObject, known: Verdict, place: str) -> str:
         "GitOperationFailed": f"make {obj.spec.url or 'the repository'} reachable, with an existing ref",
         "URLInvalid": "correct spec.url",
         "AccessDenied": "name a source in the own namespace, or allow references across namespaces",
+        "PruneHeld": "look at what would be deleted, then approve it with the command in the message",
         "PruneFailed": "allow the deletion named in the message",
         "EmptyGitRepository": "push a commit",
     }
