@@ -15,7 +15,8 @@ from headrace.api.kinds import KUSTOMIZATION
 from headrace.kube.client import MERGE_PATCH, Client
 from headrace.kube.errors import NotFound
 from headrace.kube.resource import Resource
-from tests.cluster.kustomization.world import DEADLINE, RunningEngine, World, config_map, deployment
+from tests.cluster.kustomization.test_spec_fields import ROLE_BINDINGS, ROLES
+from tests.cluster.kustomization.world import DEADLINE, RunningEngine, World, condition, config_map, deployment
 from tests.servers.control_plane import ControlPlane, shared_control_plane
 
 SECRETS = Resource("", "v1", "Secret", "secrets", namespaced=True)
@@ -90,3 +91,32 @@ async def test_a_missing_kubeconfig_is_said_and_its_creation_is_the_cure(
     await world.ready()
     await world.delete(KUSTOMIZATION, "app")
     await world.until_gone(KUSTOMIZATION, "app")
+
+
+@pytest.mark.spec("KS-IMP-06")
+async def test_on_the_second_cluster_too_everything_is_done_as_the_service_account(
+    world: World, engine: RunningEngine, second: ControlPlane
+) -> None:
+    account = f"system:serviceaccount:{world.namespace}:tenant"
+    world.commit({"a.yaml": config_map("a", k="1")})
+    await kubeconfig_secret(world, inline(second.kubeconfig))
+    await world.source()
+    async with Client(second.config) as remote:
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": world.namespace}}
+        await remote.create(NAMESPACES, "", msgspec.json.encode(namespace))
+        await world.kustomization(
+            targetNamespace=world.namespace, serviceAccountName="tenant", prune=False, retryInterval="1s",
+            kubeConfig={"secretRef": {"name": "kubeconfig"}})
+        ks = await world.failed(reason="ReconciliationFailed", text=f'User "{account}" cannot patch')
+        assert f"ConfigMap/{world.namespace}/a dry-run failed (Forbidden)" in condition(ks, "Ready")["message"]
+        assert await remote_data(remote, world.namespace) is None
+        rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "patch"]}]
+        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "tenant"},
+                "rules": rules}
+        await remote.create(ROLES, world.namespace, msgspec.json.encode(role))
+        binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "tenant"},
+                   "subjects": [{"kind": "ServiceAccount", "name": "tenant", "namespace": world.namespace}],
+                   "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tenant"}}
+        await remote.create(ROLE_BINDINGS, world.namespace, msgspec.json.encode(binding))
+        await world.ready()
+        assert await remote_data(remote, world.namespace) == {"k": "1"}
