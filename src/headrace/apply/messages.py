@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import msgspec
 
-from headrace.kube.errors import ApiError, KubeError, NoMatch, NotFound, Unreachable
+from headrace.kube.errors import ApiError, Forbidden, KubeError, NoMatch, NotFound, Unreachable
+from headrace.model.cures import (
+    access_reference,
+    admission_reference,
+    cluster_reference,
+    kind_reference,
+    settled_reference,
+)
 from headrace.model.errors import Retry
 from headrace.model.manifests import Manifest
 from headrace.model.plan import ChangeSet
@@ -53,14 +61,36 @@ def _failure(manifest: Manifest, text: str, error: KubeError | None) -> ObjectFa
 
 def cures(reference: Reference, error: KubeError | None) -> tuple[Reference, ...]:
     """References whose next event is worth another try, as the engine knows them: the kind that is not served, the
-    cluster that does not answer, the namespace that is missing."""
-    if isinstance(error, NoMatch):
-        return (Reference(error.group, error.kind, "", "", reference.cluster),)
-    if isinstance(error, Unreachable):
-        return (Reference("headrace.dev", "Cluster", "", reference.cluster or "management", reference.cluster),)
-    if isinstance(error, NotFound) and reference.namespace:
-        return (Reference("", "Namespace", "", reference.namespace, reference.cluster),)
-    return ()
+    cluster that does not answer, the namespace that is missing, the rights, the webhook."""
+    cluster, namespace = reference.cluster, reference.namespace
+    match error:
+        case NoMatch():
+            return (kind_reference(error.group, error.kind, cluster),)
+        case Unreachable():
+            return (cluster_reference(cluster),)
+        case NotFound() if error.details is None or not error.details.kind:
+            return (settled_reference(reference.group, reference.kind, cluster),)
+        case NotFound() if namespace:
+            return (Reference("", "Namespace", "", namespace, cluster),)
+        case ApiError() if _ADMISSION.search(error.message):
+            return (admission_reference(*_service(error.message), cluster),)
+        case Forbidden():
+            return (access_reference(namespace, cluster),)
+        case _:
+            return ()
+
+
+_ADMISSION = re.compile(r"failed calling webhook|admission webhook \S+ denied|ValidatingAdmissionPolicy '")
+"""Messages of an API server that a webhook, or a policy, has kept from doing what was asked."""
+
+_SERVICE = re.compile(r"https://([a-z0-9-]+)\.([a-z0-9-]+)\.svc[:/]")
+"""The Service that a webhook's message names."""
+
+
+def _service(message: str) -> tuple[str, str]:
+    """Namespace and name of the Service that a webhook is called at; empty where the message names none."""
+    found = _SERVICE.search(message)
+    return (found.group(2), found.group(1)) if found else ("", "")
 
 
 def stage_failed(failures: Iterable[ObjectFailure], done: ChangeSet) -> Retry:

@@ -7,7 +7,7 @@ kind and cluster, and read by GET when a part is needed that metadata does not t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,8 @@ from headrace.api.kinds import KINDS, KindInfo
 from headrace.engine.reader import UNWATCHED, Listener, Unwatched
 from headrace.kube.cluster import Cluster, Clusters
 from headrace.kube.errors import ApiError, KubeError, NoMatch, NotFound, Unreachable
-from headrace.kube.informers import Missing
+from headrace.kube.informer import Informer
+from headrace.kube.informers import Informers, Missing
 from headrace.model.objects import LiveObject
 from headrace.model.reference import MANAGEMENT_CLUSTER, Reference
 
@@ -36,6 +37,7 @@ class ClusterAccess:
         self._clusters = clusters
         self._namespaces = frozenset(namespaces)
         self._kinds = kinds
+        self._held: dict[Hashable, list[tuple[Informers, Informer]]] = {}
 
     def get(self, reference: Reference, *, full: bool = False) -> LiveObject | Unwatched | None:
         """See `Reader.get`."""
@@ -53,6 +55,19 @@ class ClusterAccess:
             metadata_only=not (full or reference.group.endswith(WHOLE_GROUPS)),
             holder=self,
         )
+
+    async def hold(self, reference: Reference, holder: Hashable) -> None:
+        """See `Reader.hold`."""
+        informers = self._cluster(reference).informers
+        limited = bool(self._namespaces) and reference.cluster == MANAGEMENT_CLUSTER
+        informer = await informers.ensure(
+            reference.group_kind, namespace=reference.namespace if limited else "", metadata_only=True, holder=holder)
+        self._held.setdefault(holder, []).append((informers, informer))
+
+    def release(self, holder: Hashable) -> None:
+        """See `Reader.release`."""
+        for informers, informer in self._held.pop(holder, []):
+            informers.release(informer, holder)
 
     async def fetch(self, reference: Reference, *, version: str = "") -> LiveObject | None:
         """See `Reader.fetch`."""

@@ -1,7 +1,8 @@
-"""Events that cure an error and are no change of one object: a kind that begins to be served, a cluster that answers.
+"""Events that cure an error and are no change of one object that could be named: a kind that begins to be served, a
+cluster that answers, rights that are granted, a webhook that comes back.
 
-Both have a Reference of their own, so that `Retry(cures=...)` names them like anything else; readers subscribe to it,
-and whoever finds the cure tells the graph.
+Each has a Reference of its own (`model.cures`), so that `Retry(cures=...)` names them like anything else; readers
+subscribe to it, and whoever finds the cure tells the graph. What must be watched for it is watched only so long.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from headrace.engine.graph import Graph
 from headrace.engine.reader import Reader
 from headrace.engine.services import Spawn
 from headrace.kube.errors import KubeError
-from headrace.model.reference import MANAGEMENT_CLUSTER, Reference
+from headrace.model.cures import ACCESS, ADMISSION, ANYTHING, is_cluster, is_kind
+from headrace.model.reference import Reference
 
 log = logging.getLogger(__name__)
 
@@ -32,24 +34,41 @@ PATIENCE = 60.0
 Search = Callable[[Reference], Coroutine[Any, Any, None]]
 
 
-def kind_reference(group: str, kind: str, cluster: str = MANAGEMENT_CLUSTER) -> Reference:
-    """The kind itself: a reference without a name."""
-    return Reference(group, kind, "", "", cluster)
+RBAC = "rbac.authorization.k8s.io"
+ACCESS_KINDS = tuple((RBAC, kind) for kind in ("RoleBinding", "ClusterRoleBinding", "Role", "ClusterRole"))
+
+REGISTRATION = "admissionregistration.k8s.io"
+RULES = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "ValidatingAdmissionPolicy",
+         "ValidatingAdmissionPolicyBinding")
+SERVICE, ENDPOINTS = ("", "Service"), ("discovery.k8s.io", "EndpointSlice")
+ADMISSION_KINDS = (*((REGISTRATION, kind) for kind in RULES), SERVICE, ENDPOINTS)
+
+WATCHED = {ACCESS: ACCESS_KINDS, ADMISSION: ADMISSION_KINDS}
+"""What is watched, as metadata and only while somebody is blocked, for each cure that shows as events."""
+
+EVENT_LOOKS = (0.0, 2.0)
+"""Seconds before each try after such an event: the API server's own caches may be a moment behind it."""
+SETTLED_LOOKS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before each try of a kind whose definition was established a moment ago."""
+
+GUARD = 30.0
+"""Seconds between two looks whether anybody is still blocked."""
 
 
-def cluster_reference(cluster: str) -> Reference:
-    """The API server of a cluster."""
-    return Reference("headrace.dev", "Cluster", "", cluster or "management", cluster)
-
-
-def is_kind(reference: Reference) -> bool:
-    """Whether a reference names a kind."""
-    return not reference.name
-
-
-def is_cluster(reference: Reference) -> bool:
-    """Whether a reference names a cluster."""
-    return reference.group_kind == ("headrace.dev", "Cluster")
+def may_cure(reference: Reference, changed: Reference) -> bool:
+    """Whether a change of an object may be the cure that `reference` stands for. Pure."""
+    if changed.cluster != reference.cluster:
+        return False
+    if reference.kind == ACCESS:
+        within = not reference.namespace or changed.namespace in ("", reference.namespace)
+        return changed.group_kind in ACCESS_KINDS and within
+    if changed.group == REGISTRATION:
+        return changed.kind in RULES
+    if changed.namespace != reference.namespace or reference.name == ANYTHING:
+        return False
+    if changed.group_kind == ENDPOINTS:
+        return changed.name.startswith(f"{reference.name}-")
+    return changed.group_kind == SERVICE and changed.name == reference.name
 
 
 class Cures:
@@ -64,6 +83,9 @@ class Cures:
         self._found = found
         self._looking: set[Reference] = set()
         self._sought: dict[Reference, float] = {}
+        self._again: set[Reference] = set()
+        self._watching: set[Reference] = set()
+        self._settling: set[Reference] = set()
 
     async def seek(self, reference: Reference) -> None:
         """Somebody has subscribed to a kind or a cluster: make sure that its cure is noticed."""
@@ -78,9 +100,40 @@ class Cures:
                 self._look(reference, self._seek_kind)
         elif is_cluster(reference):
             self._look(reference, self._seek_cluster)
+        elif reference.kind in WATCHED:
+            await self._watch(reference)
+        elif reference not in self._settling:
+            self._settling.add(reference)
+            self._look(reference, self._seek_settled)
+
+    async def _watch(self, reference: Reference) -> None:
+        """Have events tell of the cure. One that came before the watch began is not missed: there is one try more.
+        Raises KubeError when no kind of it can be watched."""
+        if reference in self._watching:
+            return
+        errors = []
+        for group, kind in WATCHED[reference.kind]:
+            try:
+                await self._reader.hold(Reference(group, kind, reference.namespace, "", reference.cluster), reference)
+            except KubeError as error:
+                errors.append(error)
+        if len(errors) == len(WATCHED[reference.kind]):
+            raise errors[0]
+        self._watching.add(reference)
+        self._spawn(self._guard(reference), name=f"guard {reference}")
+        self._look(reference, self._seek_again)
+
+    async def _guard(self, reference: Reference) -> None:
+        """End the watches when nobody is blocked any more."""
+        while reference in self._graph:
+            await self._clock.sleep(GUARD)
+        self._watching.discard(reference)
+        self._reader.release(reference)
 
     def changed(self, reference: Reference) -> None:
-        """A CRD has changed: kinds of its group that somebody looks for may be served now."""
+        """An object has changed: somebody who is blocked may not be any more."""
+        for blocked in [blocked for blocked in self._watching if may_cure(blocked, reference)]:
+            self._look(blocked, self._seek_again)
         if reference.group_kind != CRD:
             return
         group = reference.name.partition(".")[2]
@@ -92,14 +145,22 @@ class Cures:
         if reference not in self._looking:
             self._looking.add(reference)
             self._spawn(self._run(reference, how), name=f"cure {reference}")
+        else:
+            self._again.add(reference)
 
     async def _run(self, reference: Reference, how: Search) -> None:
         try:
-            await how(reference)
+            again = True
+            while again:
+                self._again.discard(reference)
+                await how(reference)
+                again = reference in self._again
         except KubeError as error:
             log.warning("a cure cannot be looked for", extra={"reference": str(reference), "error": str(error)})
         finally:
             self._looking.discard(reference)
+            self._again.discard(reference)
+            self._settling.discard(reference)
 
     async def _seek_kind(self, reference: Reference) -> None:
         for seconds in KIND_LOOKS:
@@ -116,3 +177,18 @@ class Cures:
                 self._found(reference)
                 return
             seconds = min(2 * seconds, longest)
+
+    async def _seek_again(self, reference: Reference) -> None:
+        """Try what was refused, as often as it takes the API server to notice what has changed."""
+        for seconds in EVENT_LOOKS:
+            await self._clock.sleep(seconds)
+            if reference not in self._graph:
+                return
+            self._found(reference)
+
+    async def _seek_settled(self, reference: Reference) -> None:
+        for seconds in SETTLED_LOOKS:
+            await self._clock.sleep(seconds)
+            if reference not in self._graph:
+                return
+            self._found(reference)

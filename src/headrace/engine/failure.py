@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from headrace.engine.cures import cluster_reference, kind_reference
-from headrace.kube.errors import ApiError, KubeError, NoMatch, Unreachable
+from headrace.kube.errors import ApiError, Forbidden, KubeError, NoMatch, Unreachable
+from headrace.model.cures import access_reference, cluster_reference, kind_reference
 from headrace.model.errors import Retry, StepError, Superseded
 from headrace.model.reference import MANAGEMENT_CLUSTER
 
@@ -20,6 +20,8 @@ def step_error(error: KubeError, cluster: str = MANAGEMENT_CLUSTER) -> Retry:
         return Retry(FAILED, str(error), cures=(kind_reference(error.group, error.kind, cluster),))
     if isinstance(error, Unreachable):
         return Retry(FAILED, str(error), cures=(cluster_reference(cluster),))
+    if isinstance(error, Forbidden):
+        return Retry(FAILED, str(error), cures=(access_reference("", cluster),))
     after = error.retry_after if isinstance(error, ApiError) else None
     return Retry(FAILED, str(error) or type(error).__name__, after=after)
 

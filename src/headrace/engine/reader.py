@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Literal, Protocol
 
 from headrace.model.objects import LiveObject
@@ -41,6 +41,14 @@ class Reader(Protocol):
         `full` asks for whole objects where the kind is otherwise watched as metadata only. Raises NoMatch,
         Forbidden and every other KubeError that stands in the way.
         """
+        ...
+
+    async def hold(self, reference: Reference, holder: Hashable) -> None:
+        """Watch the kind of `reference`, its metadata only, until `holder` releases it. Raises as `ensure`."""
+        ...
+
+    def release(self, holder: Hashable) -> None:
+        """`holder` needs none of its watches any more."""
         ...
 
     async def fetch(self, reference: Reference, *, version: str = "") -> LiveObject | None:

@@ -22,7 +22,7 @@ from headrace.core.failpoints import failpoint_async
 from headrace.core.random import Random
 from headrace.core.secrecy import keeping_secrets
 from headrace.engine.controller import Controller
-from headrace.engine.cures import Cures, is_cluster, is_kind
+from headrace.engine.cures import Cures
 from headrace.engine.failure import INTERNAL, TIMED_OUT, internal_error, leading, step_error
 from headrace.engine.freshest import Freshest
 from headrace.engine.queue import Entry, Rest
@@ -31,6 +31,7 @@ from headrace.engine.scope import RunScope
 from headrace.engine.services import Services
 from headrace.engine.trace import Traces
 from headrace.kube.errors import Conflict, KubeError, NotFound
+from headrace.model.cures import is_cure
 from headrace.model.errors import Retry, Stalled, StepError, Superseded, Waiting
 from headrace.model.objects import LiveObject
 from headrace.model.outcome import Outcome
@@ -263,7 +264,7 @@ class Runner:
             if reference in already:
                 continue
             try:
-                if is_kind(reference) or is_cluster(reference):
+                if is_cure(reference):
                     scope.subscribe(reference)
                     await self._cures.seek(reference)
                 else:

@@ -1,7 +1,8 @@
 import pytest
 
 from headrace.apply.messages import apply_failure, cures, dry_run_failure, namespace_missing, stage_failed
-from headrace.kube.errors import Invalid, NoMatch, NotFound, Unreachable
+from headrace.kube.errors import Forbidden, Invalid, NoMatch, NotFound, ServerError, StatusDetails, Unreachable
+from headrace.model.cures import access_reference, admission_reference, settled_reference
 from headrace.model.plan import Action, Change, ChangeSet
 from headrace.model.reference import Reference
 from tests.unit.apply.builders import manifest
@@ -30,9 +31,29 @@ def test_a_missing_namespace_field_is_told_without_asking() -> None:
 def test_an_error_knows_what_would_cure_it() -> None:
     reference = WANTED.reference
     assert cures(reference, NoMatch("x.io", "Y")) == (Reference("x.io", "Y", "", "", "remote-1"),)
-    assert cures(reference, NotFound(404, "NotFound", "")) == (Reference("", "Namespace", "", "default", "remote-1"),)
+    missing = NotFound(404, "NotFound", 'namespaces "default" not found', StatusDetails("default", "", "namespaces"))
+    assert cures(reference, missing) == (Reference("", "Namespace", "", "default", "remote-1"),)
+    unknown_path = NotFound(404, "NotFound", "the server could not find the requested resource")
+    assert cures(reference, unknown_path) == (settled_reference("", "ConfigMap", "remote-1"),)
+    assert cures(reference, Forbidden(403, "Forbidden", "no")) == (access_reference("default", "remote-1"),)
     assert cures(reference, Unreachable("refused"))[0].cluster == "remote-1"
     assert cures(reference, INVALID) == ()
+
+
+@pytest.mark.parametrize(
+    ("message", "namespace", "service"),
+    [
+        ('failed calling webhook "x": Post "https://hook.infra.svc:443/?timeout=5s": refused', "infra", "hook"),
+        ('failed calling webhook "x": Post "https://hook.example.com/": refused', "", ""),
+        ('admission webhook "x" denied the request: because', "", ""),
+        ("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: because", "", ""),
+    ],
+)
+def test_a_refused_admission_is_cured_by_the_service_that_the_message_names(
+    message: str, namespace: str, service: str
+) -> None:
+    for error in (ServerError(500, "InternalError", message), Forbidden(403, "Forbidden", message)):
+        assert cures(WANTED.reference, error) == (admission_reference(namespace, service, "remote-1"),)
 
 
 @pytest.mark.spec("KS-APPLY-23")

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from headrace.engine import stall
-from headrace.engine.cures import cluster_reference, kind_reference
 from headrace.engine.settings import EngineSettings
 from headrace.kube.errors import Forbidden, NoMatch, Unreachable
+from headrace.model.cures import access_reference, cluster_reference, kind_reference
 from headrace.model.errors import Retry, Stalled, Superseded, Waiting
 from headrace.model.outcome import Outcome
 from headrace.model.plan import InventoryEntry
@@ -658,6 +658,34 @@ async def test_a_cluster_that_answers_again_wakes_who_could_not_reach_it(world: 
         await world.clock.advance(31.0)
         assert world.things.runs == ["a", "a"]
         assert world.causes(A) == [f"{cluster_reference('')} changed"]
+
+
+async def test_rights_are_watched_while_somebody_is_blocked_and_no_longer(world: World) -> None:
+    binding = Reference("rbac.authorization.k8s.io", "RoleBinding", "default", "deployer")
+    elsewhere = Reference("rbac.authorization.k8s.io", "RoleBinding", "elsewhere", "deployer")
+    blocked, granted = access_reference("default"), False
+    world.things.retry = 3600.0
+
+    @world.things.does("a")
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        if not granted:
+            raise Retry("ReconciliationFailed", "forbidden", cures=[blocked])
+        return await succeed(obj, scope)
+
+    async with world.running():
+        await world.put(A, spec={})
+        await world.clock.advance(60.0)
+        tries = len(world.things.runs)
+        assert blocked in world.objects.held
+        await world.put(elsewhere, subjects=[])
+        await world.clock.advance(60.0)
+        assert len(world.things.runs) == tries
+        granted = True
+        await world.put(binding, subjects=[])
+        await world.clock.advance(60.0)
+        assert len(world.things.runs) == tries + 1
+        assert world.causes(A) == [f"{blocked} changed"]
+        assert not world.objects.held
 
 
 async def test_any_change_of_a_named_cure_ends_the_backoff(world: World) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from typing import Any
 
 import msgspec
@@ -84,6 +84,7 @@ class Objects:
         self.partial: set[tuple[str, str]] = {("", "ConfigMap"), ("", "Secret")}
         self.fetched: list[Reference] = []
         self.ensured: set[tuple[str, str]] = set()
+        self.held: dict[Hashable, list[Reference]] = {}
         self.refuse: dict[tuple[str, str], KubeError] = {}
         self.dead: set[str] = set()
         self.unserved: set[tuple[str, str]] = set()
@@ -155,6 +156,13 @@ class Objects:
             for other in sorted(self.objects):
                 if other.group_kind == reference.group_kind:
                     self._tell(other, None, self._live(other))
+
+    async def hold(self, reference: Reference, holder: Hashable) -> None:
+        await self.ensure(reference)
+        self.held.setdefault(holder, []).append(reference)
+
+    def release(self, holder: Hashable) -> None:
+        self.held.pop(holder, None)
 
     async def fetch(self, reference: Reference, *, version: str = "") -> LiveObject | None:
         self.fetched.append(reference)
