@@ -61,6 +61,7 @@ class RunScope:
         self._services = services
         self._started = services.clock.monotonic()
         self._writing = asyncio.Lock()
+        self._resuming = asyncio.Lock()
         self._deadlines: set[asyncio.Timeout] = set()
         self._waited = 0.0
         self._waits = 0
@@ -218,9 +219,11 @@ class RunScope:
 
     async def _resume(self) -> None:
         self._waits -= 1
-        if self._waits == 0 and not self.holds_slot:
-            await self._services.slots.take(self._entry.lane)
-            self.holds_slot = True
+        # Another wait may begin and end while this one is in line for a slot; both must not take one.
+        async with self._resuming:
+            if self._waits == 0 and not self.holds_slot:
+                await self._services.slots.take(self._entry.lane)
+                self.holds_slot = True
 
     # -- trace ---------------------------------------------------------------------------------------------------
 
@@ -291,8 +294,10 @@ class RunScope:
 
     async def _write_progress(self, message: Message) -> None:
         async with self._writing:
-            self._latest = await self._services.writer.progress(
+            written = await self._services.writer.progress(
                 self.reported, message.reason, message.message, message.conditions)
+            if written.metadata.uid == self._live.metadata.uid:
+                self._latest = written
 
 
 def inventory_of(live: LiveObject) -> tuple[InventoryEntry, ...]:

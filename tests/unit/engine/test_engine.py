@@ -907,6 +907,36 @@ async def test_overlapping_waits_give_one_slot_back_and_take_one_again() -> None
         assert world.engine._slots.free == 1
 
 
+async def test_a_wait_that_passes_while_another_is_in_line_for_a_slot_takes_no_second_one() -> None:
+    world = World(EngineSettings(concurrent=1))
+    first, second, busy = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @world.things.does("a")
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        async def after_the_first() -> None:
+            await second.wait()
+            await scope.wait(asyncio.sleep(0), note="second")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(scope.wait(first.wait(), note="first"))
+            group.create_task(after_the_first())
+        return await succeed(obj, scope)
+
+    @world.things.does("b")
+    async def work(obj: Thing, scope: Scope) -> Outcome:
+        await busy.wait()
+        return await succeed(obj, scope)
+
+    async with world.running():
+        await world.put(A, spec={})
+        await world.put(B, spec={})
+        for event in (first, second, busy):
+            event.set()
+            await settle()
+        assert world.objects.condition(A)["status"] == "True"  # type: ignore[index]
+        assert world.engine._slots.free == 1
+
+
 async def test_superseded_inside_a_task_group_counts_as_superseded(world: World) -> None:
     @world.things.does("a")
     async def reconcile(obj: Thing, scope: Scope) -> Outcome:
@@ -986,6 +1016,31 @@ async def test_an_inventory_write_survives_a_foreign_change_of_the_metadata(worl
     async with world.running():
         await world.put(A, spec={})
         assert world.statuses.of(A) == ["inventory", "succeeded"]
+
+
+async def test_no_inventory_goes_to_an_object_made_anew_under_the_same_name(world: World) -> None:
+    go, entry = asyncio.Event(), InventoryEntry("default_x__ConfigMap", "v1")
+    inventories: list[int] = []
+
+    @world.things.does("a")
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        if not inventories:
+            inventories.append(0)
+            await scope.progress("Progressing", "working")
+            await go.wait()
+            await scope.record_inventory([entry])
+        return await succeed(obj, scope)
+
+    async with world.running():
+        await world.put(A, spec={})
+        world.objects.remove(A)
+        await world.put(A, spec={})
+        await world.clock.advance(2.0)
+        assert "progress" in world.statuses.of(A)
+        go.set()
+        await settle()
+        assert "inventory" not in world.statuses.of(A)
+        assert world.objects.condition(A)["status"] == "True"  # type: ignore[index]
 
 
 async def test_an_inventory_that_somebody_else_has_written_ends_the_run(world: World) -> None:
