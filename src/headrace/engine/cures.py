@@ -29,7 +29,8 @@ CLUSTER_LOOKS = (1.0, 30.0)
 """Seconds before the first probe of a cluster that did not answer, and the most that they double to."""
 
 PATIENCE = 60.0
-"""Seconds before an error alone, without an event, makes a kind be looked for again."""
+"""Seconds before an error alone, without an event, makes a kind be looked for again; and for which a cluster that was
+found to answer is looked at ever more slowly when it is said not to."""
 
 Search = Callable[[Reference], Coroutine[Any, Any, None]]
 
@@ -86,6 +87,8 @@ class Cures:
         self._again: set[Reference] = set()
         self._watching: set[Reference] = set()
         self._settling: set[Reference] = set()
+        self._answered: dict[Reference, tuple[float, float]] = {}
+        """When a cluster was found to answer, and after how long a look."""
 
     async def seek(self, reference: Reference) -> None:
         """Somebody has subscribed to a kind or a cluster: make sure that its cure is noticed."""
@@ -171,9 +174,14 @@ class Cures:
 
     async def _seek_cluster(self, reference: Reference) -> None:
         seconds, longest = CLUSTER_LOOKS
+        found, after = self._answered.get(reference, (-PATIENCE, 0.0))
+        if self._clock.monotonic() - found < PATIENCE:
+            # It answers a probe and still fails who works with it: that must not become a loop.
+            seconds = min(2 * after, longest)
         while reference in self._graph:
             await self._clock.sleep(seconds)
             if await self._reader.alive(reference.cluster):
+                self._answered[reference] = self._clock.monotonic(), seconds
                 self._found(reference)
                 return
             seconds = min(2 * seconds, longest)

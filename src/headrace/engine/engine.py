@@ -140,10 +140,18 @@ class Engine:
         if self._group is None:
             work.close()
             raise RuntimeError("the engine is not running")
-        task = self._group.create_task(work, name=name)
+        task = self._group.create_task(self._harmless(work, name), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # cancelled before its first step, it was never awaited
         return task
+
+    async def _harmless(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """`work`, whose bug must not end everybody's engine (SEC-40)."""
+        try:
+            await work
+        except Exception:
+            log.exception("a task of the engine failed", extra={"task": name})
 
     # -- the loop ------------------------------------------------------------------------------------------------
 

@@ -12,9 +12,10 @@ from headrace.engine.settings import EngineSettings
 from headrace.kube.errors import Forbidden, NoMatch, Unreachable
 from headrace.model.cures import access_reference, cluster_reference, kind_reference
 from headrace.model.errors import Retry, Stalled, Superseded, Waiting
+from headrace.model.objects import LiveObject
 from headrace.model.outcome import Outcome
 from headrace.model.plan import InventoryEntry
-from headrace.model.read import Read
+from headrace.model.read import Part, Read
 from headrace.model.reference import REMOTE, Reference
 from headrace.model.scope import Scope
 from headrace.model.trace import HUMAN
@@ -688,6 +689,19 @@ async def test_rights_are_watched_while_somebody_is_blocked_and_no_longer(world:
         assert not world.objects.held
 
 
+async def test_a_cluster_that_answers_and_still_fails_its_users_is_no_loop(world: World) -> None:
+    world.things.retry = 3600.0
+
+    @world.things.does("a")
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        raise Unreachable("the connection broke off")
+
+    async with world.running():
+        await world.put(A, spec={})
+        await world.clock.advance(600.0)
+        assert 5 <= len(world.things.runs) <= 30
+
+
 async def test_any_change_of_a_named_cure_ends_the_backoff(world: World) -> None:
     binding = Reference("rbac.authorization.k8s.io", "RoleBinding", "default", "deployer")
     world.objects.put(binding)
@@ -1147,6 +1161,24 @@ async def test_a_run_that_does_not_finish_within_the_grace_is_cut_off() -> None:
 
 
 @pytest.mark.spec("SEC-40")
+async def test_a_part_that_cannot_be_evaluated_does_not_end_the_engine(world: World) -> None:
+    def extract(live: LiveObject) -> object:
+        return live.content()["data"]["one"]["two"]
+
+    @world.things.does("a")
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        await scope.read(config_map("c"), Part("fragile", extract))
+        return await succeed(obj, scope)
+
+    world.objects.put(config_map("c"), data={"one": {"two": "1"}})
+    async with world.running():
+        await world.put(A, spec={})
+        world.objects.put(config_map("c"), data={"one": "odd"})
+        await settle()
+        await world.put(B, spec={})
+        assert world.objects.condition(B)["status"] == "True"  # type: ignore[index]
+
+
 async def test_an_event_that_makes_the_engine_stumble_does_not_end_it(world: World) -> None:
     async with world.running():
         await world.put(A, spec={}, status={"conditions": "not a list", "observedGeneration": "x"})
