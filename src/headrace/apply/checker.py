@@ -120,15 +120,15 @@ class Checker:
     async def _compare(self, entry: PlanEntry, resource: Resource, answer: LiveObject) -> Checked:
         """Nothing is known of the object: look at it, and leave it when the dry-run changed nothing (KS-APPLY-07).
 
-        The signature is compared too: a field of ours that somebody else owns now has its value still, but the next
-        apply without it would not remove it any more.
+        What is ours is compared too: a field that somebody else owns now has its value still, but the next apply
+        without it would not remove it any more.
         """
         live = await get(self._target, entry.manifest, resource)
         if live is None:
             return Checked(entry, resource, Step.APPLY, "does not exist any more", None, answer)
         if reason := skipped(entry.manifest, live):
             return Checked(entry, resource, Step.SKIP, reason, live, answer)
-        step, reason = decision.after_compare(live, answer, self._target.signature)
+        step, reason = decision.after_compare(live, answer)
         return Checked(entry, resource, step, reason, live, answer, live.metadata.resource_version)
 
     async def _around(

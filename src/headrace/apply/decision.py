@@ -6,13 +6,16 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from headrace.apply import control
 from headrace.apply.planner import CHANGED, DRIFTED, skipped
-from headrace.apply.signature import CLEANED_ANNOTATIONS, CLEANED_LABELS, is_taken_over
+from headrace.apply.signature import CLEANED_ANNOTATIONS, CLEANED_LABELS, is_ours, is_taken_over
 from headrace.model.manifests import Manifest
 from headrace.model.objects import LiveObject
 from headrace.model.plan import PlanEntry
-from headrace.model.read import Part
+
+Json = dict[str, Any]
 
 
 class Step(enum.Enum):
@@ -57,13 +60,30 @@ def needs_take_over(wanted: Manifest, answer: LiveObject, overridden: tuple[str,
     )
 
 
-def after_compare(live: LiveObject, answer: LiveObject, signature: Part) -> tuple[Step, str]:
+def after_compare(live: LiveObject, answer: LiveObject) -> tuple[Step, str]:
     """What is to be done about an object that was looked at: COMPARE says nothing at all (KS-APPLY-07)."""
     if differs(live.content(), answer.content()):
         return Step.APPLY, "differs"
-    if signature.digest(live) != signature.digest(answer):
+    if loses_ownership(live, answer):
         return Step.APPLY, "fields of ours have another manager"
     return Step.COMPARE, "as wanted"
+
+
+def loses_ownership(live: LiveObject, answer: LiveObject) -> bool:
+    """Whether a field that the apply would make ours is not ours now. Its value is right, but once it leaves the
+    source it would stay. Fields that are ours without being wanted do not count: other versions of Flux name some
+    that are empty (`creationTimestamp`), and an object is taken over from them untouched."""
+    return not _within(_owned(answer), _owned(live))
+
+
+def _owned(live: LiveObject) -> Json:
+    fields = next((field.fields_v1 for field in live.metadata.managed_fields or () if is_ours(field)), None)
+    return {} if fields is None else msgspec.json.decode(fields, type=Json)
+
+
+def _within(fields: Json, others: Json) -> bool:
+    """Whether a tree of FieldsV1 is part of another."""
+    return all(key in others and _within(inner, others[key]) for key, inner in fields.items())
 
 
 def differs(live: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
