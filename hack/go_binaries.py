@@ -280,12 +280,15 @@ def _forget_old_builds(keep: str) -> None:
 
 
 def verify() -> int:
-    """0 when go.mod and go.sum are tidy; else Go shows the difference. `go vet` would compile everything once more."""
+    """0 when go.mod and go.sum are tidy; else Go shows the difference. `go vet` would compile everything once more.
+
+    `-e`: tests of SOPS, which are not run here, import a package that is not in the runc that Kubernetes requires.
+    """
     toolchain = find_toolchain()
     if toolchain is None:
         print("go.mod is not checked: no Go", file=sys.stderr)
         return 0
-    command = [str(toolchain.program), "mod", "tidy", "-diff"]
+    command = [str(toolchain.program), "mod", "tidy", "-e", "-diff"]
     return subprocess.run(command, cwd=GO_SOURCES, env=_environment(toolchain.program), check=False).returncode
 
 

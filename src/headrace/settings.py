@@ -50,6 +50,9 @@ class ApplySettings:
         ("CustomResourceDefinition", "Namespace", "PersistentVolumeClaim"),
         "Kinds (Kind or group/Kind, comma separated) never deleted without approval where a prune budget is set.",
     )
+    sops_age_secret: str = setting(
+        "", "Secret in the runtime namespace with age keys for objects whose decryption names none. Empty, as Flux."
+    )
     insecure_kubeconfig_exec: bool = setting(False, "Run exec plugins named in kubeconfig Secrets. Off: runs code.")
     insecure_kubeconfig_tls: bool = setting(False, "Accept kubeconfig Secrets without TLS verification. Off.")
 

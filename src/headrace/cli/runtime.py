@@ -24,6 +24,7 @@ from headrace.artifact.server import artifact_application
 from headrace.artifact.store import FILE, Store, stored_reference
 from headrace.artifact.trees import Trees
 from headrace.cli import paths
+from headrace.controllers.decryption import DecryptionPolicy
 from headrace.controllers.gitrepository import GitRepositoryController
 from headrace.controllers.kustomization import KustomizationController, KustomizationOptions
 from headrace.controllers.source_artifact import SourcePolicy
@@ -254,6 +255,9 @@ class Runtime:
             custom_stages=settings.apply.custom_apply_stage_kinds,
             no_remote_bases=self._no_remote_bases,
             additive_ready_expressions=settings.apply.additive_cel_dependency_check,
+            decryption=DecryptionPolicy(
+                age_secret=settings.apply.sops_age_secret, namespace=settings.leader_election.runtime_namespace
+            ),
             prune_budget=settings.apply.prune_budget,
             prune_protected=settings.apply.prune_protected_kinds,
         )

@@ -34,13 +34,14 @@ from headrace.apply.target import Target
 from headrace.apply.waiter import Checked, HealthWait, Unhealthy, wait_gone
 from headrace.controllers.attempt import SUCCEEDED, Attempt, inventory_status
 from headrace.controllers.coherence import Coherence
+from headrace.controllers.decryption import DecryptionPolicy, check_decryption, keep_secret, read_keys
 from headrace.controllers.dependencies import INVALID_EXPRESSION, TERMINAL, Dependencies
 from headrace.controllers.handover import Handovers
 from headrace.controllers.neighbours import Neighbours
 from headrace.controllers.source_artifact import SourcePolicy, Sources
 from headrace.controllers.targets import TargetPolicy, Targets
 from headrace.controllers.teardown import Teardown
-from headrace.controllers.variables import BUILD_FAILED, Variables, read_variables
+from headrace.controllers.variables import Variables, read_variables
 from headrace.core.backoff import Backoff
 from headrace.core.clock import Clock
 from headrace.core.duration import format_duration, parse_duration
@@ -54,7 +55,7 @@ from headrace.model.plan import Action, ChangeSet
 from headrace.model.read import Part, Read
 from headrace.model.reference import Reference, split_api_version
 from headrace.model.scope import Scope
-from headrace.render.kustomize import Builder, RenderOptions, render
+from headrace.render.kustomize import Builder, DecryptionKeys, RenderOptions, render
 from headrace.render.reads import changed_read
 from headrace.toolbox import ToolboxError
 
@@ -92,6 +93,7 @@ class KustomizationOptions:
     fail_fast: bool = True
     additive_ready_expressions: bool = False
     """A readyExpr adds to the built-in test of a dependency (gate AdditiveCELDependencyCheck, off upstream)."""
+    decryption: DecryptionPolicy = field(default_factory=DecryptionPolicy)
     prune_budget: int = -1
     """Objects that one run may delete without approval; negative for any number, as Flux."""
     prune_protected: tuple[str, ...] = ("CustomResourceDefinition", "Namespace", "PersistentVolumeClaim")
@@ -151,6 +153,7 @@ class KustomizationController:
         ReconciliationFailed, PruneFailed, HealthCheckFailed, InvalidCELExpression."""
         check_supported(obj.spec)
         rules = await health_rules(obj.spec, self._toolbox)
+        check_decryption(obj.spec)
         namespace, retry = obj.metadata.namespace, self.retry_interval(obj)
         artifact = await self._sources.artifact(obj.spec.source_ref, namespace, retry, scope)
         await self._dependencies.require(obj, artifact, scope)
@@ -248,11 +251,12 @@ class _Run:
     async def deliver(self) -> Delivered:
         """Bring the cluster to what the artifact says; asks nothing and nobody when nothing has changed."""
         variables = await read_variables(self._ks, self._scope)
-        inputs = self._inputs(variables)
+        keys = await read_keys(self._ks.spec.decryption, self._options.decryption, self._scope)
+        inputs = self._inputs(variables, keys)
         if await self._is_current(inputs):
             self._scope.note("nothing that was read has changed, and nothing that was delivered")
             return Delivered(ChangeSet(), _owned(self._ks))
-        manifests = await self._render(variables)
+        manifests = await self._render(variables, keys)
         self._attempt.digest = manifests.digest
         await self._say("Detecting drift")
         self._records.delivered(None)
@@ -284,26 +288,32 @@ class _Run:
         self._attempt.digest = last.manifests
         return True
 
-    async def _render(self, variables: Variables) -> Manifests:
+    async def _render(self, variables: Variables, keys: DecryptionKeys | None) -> Manifests:
         await self._say("Fetching manifests")
+        manifests = await self._build(variables, keys)
+        if keys is not None:
+            keep_secret(manifests.items)
+        return manifests
+
+    async def _build(self, variables: Variables, keys: DecryptionKeys | None) -> Manifests:
         async with self._controller._trees.open(self._artifact) as tree:
             await self._say("Building manifests")
             with self._scope.step("build"):
                 try:
                     return await render(
-                        self._controller._toolbox, tree, self._ks, variables.values, self._render_options()
+                        self._controller._toolbox, tree, self._ks, variables.values, self._render_options(keys)
                     )
                 except Retry as error:
                     error.message = variables.masked(error.message)
                     raise
 
-    def _render_options(self) -> RenderOptions:
+    def _render_options(self, keys: DecryptionKeys | None) -> RenderOptions:
         return RenderOptions(
             labels=owner_labels(self._ks), cluster=self._target.name, strict=self._options.strict_substitutions,
-            allow_remote=not self._options.no_remote_bases,
+            allow_remote=not self._options.no_remote_bases, keys=keys,
         )
 
-    def _inputs(self, variables: Variables) -> str:
+    def _inputs(self, variables: Variables, keys: DecryptionKeys | None) -> str:
         """Digest of everything but the tree that the delivered objects depend on. Of Secrets only the version goes
         in, so that the digest tells nothing of their values."""
         spec = msgspec.structs.replace(
@@ -312,7 +322,8 @@ class _Run:
             prune=False, deletion_policy="", suspend=False,
         )
         policy = [__version__, self._options.strict_substitutions, self._options.no_remote_bases]
-        told = [msgspec.json.encode(spec).decode(), variables.versions, self._target.name, policy]
+        versions = [*variables.versions, "" if keys is None else keys.version]
+        told = [msgspec.json.encode(spec).decode(), versions, self._target.name, policy]
         return hashlib.blake2b(msgspec.json.encode(told), digest_size=16).hexdigest()
 
     async def _say(self, doing: str) -> None:
@@ -429,8 +440,6 @@ class _Run:
 
 def check_supported(spec: KustomizationSpec) -> None:
     """Raises Stalled for what this version does not do: rather nothing than half of what was asked for."""
-    if spec.decryption is not None:
-        raise Stalled(BUILD_FAILED, "spec.decryption is not supported by this version")
 
 
 async def health_rules(spec: KustomizationSpec, cel: Cel) -> HealthRules | None:

@@ -41,10 +41,10 @@ async def read_data(kind: str, namespace: str, name: str, scope: Scope) -> Objec
     data = _data(live)
     if kind == "ConfigMap":
         return ObjectData({key: value.encode() for key, value in data.items()}, version)
-    return ObjectData({key: _decoded(value) for key, value in data.items()}, version)
+    return ObjectData({key: decoded(value) for key, value in data.items()}, version)
 
 
-def _decoded(value: str) -> bytes:
+def decoded(value: str) -> bytes:
     """A value of a Secret, which the API server keeps in valid base64 always."""
     try:
         return base64.b64decode(value, validate=True)

@@ -16,7 +16,7 @@ from headrace.model.artifact import Tree
 from headrace.model.errors import Retry
 from headrace.model.manifests import Manifests
 from headrace.model.reference import MANAGEMENT_CLUSTER
-from headrace.toolbox import BuildRequest, BuildSpec, Built, Substitute, ToolboxError
+from headrace.toolbox import BuildDecryption, BuildRequest, BuildSpec, Built, Substitute, ToolboxError
 
 ARTIFACT_FAILED = "ArtifactFailed"
 BUILD_FAILED = "BuildFailed"
@@ -25,9 +25,22 @@ BUILD_FAILED = "BuildFailed"
 class Builder(Protocol):
     """What is needed of the toolbox."""
 
-    async def build(self, request: BuildRequest, *, timeout: float | None = None) -> Built:
+    async def build(
+        self, request: BuildRequest, *, keys: Mapping[str, bytes] | None = None, timeout: float | None = None
+    ) -> Built:
         """Objects of a folder. Raises ToolboxError."""
         ...
+
+
+class DecryptionKeys(msgspec.Struct, frozen=True, gc=False):
+    """The entries of a decryption Secret, whose namespaced name is `secret`; `version` identifies their state."""
+
+    secret: str = ""
+    values: Mapping[str, bytes] = {}
+    version: str = ""
+
+    def __repr__(self) -> str:
+        return f"DecryptionKeys({self.secret!r})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +52,8 @@ class RenderOptions:
     strict: bool = True
     """A variable that is neither set nor defaulted is an error (gate StrictPostBuildSubstitutions, on upstream)."""
     allow_remote: bool = False
+    keys: DecryptionKeys | None = None
+    """With keys, even with none in them, encrypted files and resources are decrypted."""
 
 
 def build_request(tree: Tree, ks: Kustomization, variables: Mapping[str, str], options: RenderOptions) -> BuildRequest:
@@ -55,6 +70,7 @@ def build_request(tree: Tree, ks: Kustomization, variables: Mapping[str, str], o
         substitute=substitute,
         labels=options.labels,
         allow_remote=options.allow_remote,
+        decryption=None if options.keys is None else BuildDecryption(secret=options.keys.secret),
     )
 
 
@@ -67,7 +83,8 @@ async def render(
     wrong with it. The message names the file and the object where they are known.
     """
     try:
-        built = await toolbox.build(build_request(tree, ks, variables, options))
+        keys = options.keys.values if options.keys is not None else None
+        built = await toolbox.build(build_request(tree, ks, variables, options), keys=keys)
     except ToolboxError as error:
         raise build_failure(error) from error
     return built.manifests(options.cluster)

@@ -35,7 +35,7 @@ _PATTERNS = (
                 rf"[\"']?)(?!(?:Invalid|Required|Forbidden|Unsupported|Duplicate|Too|Not) ){_VALUE}"),
      rf"\1{MASK}"),
     (re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{10,}|"
-                r"AGE-SECRET-KEY-1[A-Z0-9]+|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"), MASK),
+                r"AGE-SECRET-KEY-(?:PQ-)?1[A-Z0-9]+|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"), MASK),
 )
 
 

@@ -2,6 +2,7 @@
 
 from headrace.toolbox.errors import ToolboxCrashed, ToolboxError
 from headrace.toolbox.messages import (
+    BuildDecryption,
     BuildRequest,
     BuildSpec,
     Built,
@@ -21,6 +22,7 @@ from headrace.toolbox.messages import (
 from headrace.toolbox.pool import Toolbox
 
 __all__ = [
+    "BuildDecryption",
     "BuildRequest",
     "BuildSpec",
     "Built",

@@ -101,6 +101,13 @@ class Substitute(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     strict: bool = True
 
 
+class BuildDecryption(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """SOPS decryption during the build. `secret` is the namespaced name of the keys' Secret, for messages; the keys
+    themselves are handed over beside the request."""
+
+    secret: str = ""
+
+
 class BuildRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A build of `path` in the tree at `root`, which is only read. `labels` are set last, on every object."""
 
@@ -111,6 +118,7 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     labels: Mapping[str, str] = {}
     normalize: bool = True
     allow_remote: bool = False
+    decryption: BuildDecryption | None = None
     limits: Limits = Limits()
 
 

@@ -46,14 +46,14 @@ class _Group:
         """Replace a child after so many builds, or when it has grown to so many bytes."""
         self._build_limit, self._memory_limit = builds, memory
 
-    async def build(self, args: msgspec.Raw, timeout: float) -> Answer:
+    async def build(self, args: msgspec.Raw, body: bytes, timeout: float) -> Answer:
         """A build, when a child is free for it; the wait does not count against the timeout."""
         await self._builds.acquire()
         try:
             child = await self._pick(free=True)
             child.building = True
             child.builds += 1
-            future = child.send("build", args, b"", timeout, lambda: self._built(child))
+            future = child.send("build", args, body, timeout, lambda: self._built(child))
         except BaseException:
             self._builds.release()
             raise
@@ -159,14 +159,18 @@ class Toolbox:
         """Process ids of the children, for metrics."""
         return [pid for group in (self._group, self._remote) if group is not None for pid in group.pids]
 
-    async def build(self, request: BuildRequest, *, timeout: float | None = None) -> Built:
-        """Objects of a folder, as Flux's kustomize-controller builds them.
+    async def build(
+        self, request: BuildRequest, *, keys: Mapping[str, bytes] | None = None, timeout: float | None = None
+    ) -> Built:
+        """Objects of a folder, as Flux's kustomize-controller builds them. `keys` are the entries of the decryption
+        Secret; they travel in the call's body, so that nothing that shows arguments shows them.
 
         Raises ToolboxError: PathNotFound, InvalidYAML, BuildFailed, SubstituteFailed, LimitExceeded, NeedsNetwork,
         Timeout, Panic; ToolboxCrashed.
         """
         group = self._remote if request.allow_remote and self._remote is not None else self._running()
-        header, body = await group.build(_raw(request), timeout or self._timeout)
+        told = msgspec.json.encode(keys) if keys else b""
+        header, body = await group.build(_raw(request), told, timeout or self._timeout)
         result = msgspec.json.decode(header.result, type=BuildResult)
         return Built(result.objects, result.reads, result.remote, result.digest, body)
 

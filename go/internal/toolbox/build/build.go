@@ -33,10 +33,14 @@ func Run(ctx context.Context, request Request) (*Result, []byte, error) {
 	if request.AllowRemote && scratchFolder != "" {
 		files.AllowScratch(scratchFolder)
 	}
-	s := &source{files: files, dir: path.Join(confined.Mount, path.Join("/", request.Path))}
+	decryptor, err := request.decryptor()
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &source{files: files, dir: path.Join(confined.Mount, path.Join("/", request.Path)), decryptor: decryptor}
 	objects, err := s.build(request)
 	if err != nil {
-		return nil, nil, s.explain(err, request)
+		return nil, nil, s.masked(s.explain(err, request))
 	}
 	return s.answer(objects, request)
 }
@@ -71,6 +75,9 @@ func (s *source) build(request Request) ([]made, error) {
 		return nil, err
 	}
 	if err := s.prepare(request.Spec); err != nil {
+		return nil, err
+	}
+	if err := s.decryptSources(); err != nil {
 		return nil, err
 	}
 	built, err := s.kustomize()

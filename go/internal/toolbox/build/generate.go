@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"headrace.dev/headrace/go/internal/toolbox/confined"
+	"headrace.dev/headrace/go/internal/toolbox/decrypt"
 	"headrace.dev/headrace/go/internal/toolbox/fail"
 )
 
@@ -26,6 +27,8 @@ type source struct {
 	origins bool
 	// resources are those of the generated kustomization.
 	resources []string
+	// decryptor is nil where nothing is decrypted.
+	decryptor *decrypt.Decryptor
 }
 
 // prepare lays the kustomization that is really built over the user's own.

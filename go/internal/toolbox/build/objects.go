@@ -136,6 +136,10 @@ func (p *pipeline) decode(res *resource.Resource, file string) (*unstructured.Un
 	if err != nil {
 		return nil, fail.New(fail.BuildFailed, "%s: %v", res.CurId(), err).In(file)
 	}
+	if data, err = p.decrypted(res, data); err != nil {
+		return nil, fail.New(fail.BuildFailed, "decryption failed for '%s': %v", res.GetName(), err).In(file).
+			Of(res.GetKind() + "/" + res.GetName())
+	}
 	if p.variables != nil && strings.Contains(string(data), "$") && !optsOut(res) {
 		if data, err = p.substitute(data); err != nil {
 			failed := fail.From(err, fail.SubstituteFailed)

@@ -20,7 +20,10 @@ type Request struct {
 	Labels      map[string]string `json:"labels"`
 	Normalize   bool              `json:"normalize"`
 	AllowRemote bool              `json:"allow_remote"`
-	Limits      budget.Limits     `json:"limits"`
+	Decryption  *Decryption       `json:"decryption"`
+	// Keys are the entries of the decryption Secret.
+	Keys   map[string][]byte `json:"-"`
+	Limits budget.Limits     `json:"limits"`
 }
 
 // Spec holds the fields of a Kustomization that shape its build.

@@ -2,11 +2,20 @@ package calls
 
 import (
 	"context"
+	"encoding/json"
 
 	"headrace.dev/headrace/go/internal/toolbox/build"
+	"headrace.dev/headrace/go/internal/toolbox/fail"
 )
 
-func runBuild(ctx context.Context, request build.Request, _ []byte) (any, []byte, error) {
+// runBuild takes the entries of the decryption Secret, base64 by name, from the body:
+// arguments may be shown, the body is not.
+func runBuild(ctx context.Context, request build.Request, body []byte) (any, []byte, error) {
+	if len(body) > 0 {
+		if json.Unmarshal(body, &request.Keys) != nil {
+			return nil, nil, fail.New(fail.InvalidArgument, "read keys: not base64 by name")
+		}
+	}
 	result, body, err := build.Run(ctx, request)
 	if err != nil {
 		return nil, nil, err

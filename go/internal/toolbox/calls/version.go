@@ -17,6 +17,8 @@ var libraries = map[string]string{
 	"github.com/Masterminds/semver/v3": "semver",
 	"github.com/fluxcd/pkg/envsubst":   "envsubst",
 	"github.com/fluxcd/pkg/ssa":        "flux-ssa",
+	"filippo.io/age":                   "age",
+	"github.com/getsops/sops/v3":       "sops",
 	"github.com/google/cel-go":         "cel-go",
 	"k8s.io/client-go":                 "client-go",
 }
