@@ -123,3 +123,15 @@ def test_an_object_that_is_taken_over_from_kubectl_counts_as_drifted(there: Deli
     done = diff(there)
     assert done.code == 1
     assert "fields of another manager are taken over" in done.out
+
+
+def test_fields_that_are_ignored_are_no_difference(there: Delivered) -> None:
+    there.apply(config_map("a", {"mine": "1", "k": "1"}))
+    there.kustomization("a__ConfigMap", ignore=[{"paths": ["/data/k"]}])
+    there.write("all.yaml", config_map("a", {"mine": "1", "k": "2"}))
+    assert (diff(there).code, diff(there).out) == (0, "")
+    there.write("all.yaml", config_map("a", {"mine": "2", "k": "2"}))
+    done = diff(there)
+    assert done.code == 1
+    assert "data.mine" in done.out
+    assert "data.k" not in done.out

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 
 import msgspec
 
 from headrace.apply import planner
-from headrace.apply.checker import Checked, Checker, CheckFailed, get
+from headrace.apply.checker import Checked, Checker, CheckFailed, get, send
 from headrace.apply.decision import Step
 from headrace.apply.delivery import DeliveryOptions
 from headrace.apply.inventory import Entries
-from headrace.apply.messages import ObjectFailure
+from headrace.apply.messages import ObjectFailure, dry_run_failure
 from headrace.apply.prune import prune
 from headrace.apply.scopes import DEFINITION, defined_kinds, scoped
 from headrace.apply.target import GroupKind, Target
@@ -67,7 +68,7 @@ class Preview(msgspec.Struct, frozen=True, gc=False):
 async def preview(target: Target, manifests: Manifests, owned: Entries, options: DeliveryOptions) -> Preview:
     """What delivering `manifests` would do to the cluster; `owned` is the inventory as it stands. Sends reads and
     dry-runs only. Raises KubeError when the cluster does not answer at all."""
-    items = await scoped(target, manifests)
+    items = options.apply.ignored.marked(await scoped(target, manifests))
     plan = planner.plan(
         items, owned, lambda reference: target.look(reference, None), target.signature,
         custom_stages=options.custom_stages,
@@ -116,9 +117,19 @@ class _Looking:
         try:
             async with self._places:
                 checked = await self._checker.check(entry)
+                if checked.entry.manifest.body != manifest.body:
+                    checked = await self._around(checked)
                 return msgspec.structs.replace(seen, **await self._told(checked))
         except CheckFailed as error:
             return self._refused(seen, error.failure)
+
+    async def _around(self, checked: Checked) -> Checked:
+        """What is applied is not what is wanted, since fields are ignored: dry-run just that, to tell what differs."""
+        try:
+            answer, _ = await send(self._target, checked.entry.manifest, checked.resource, dry_run=True)
+        except KubeError as error:
+            raise CheckFailed(dry_run_failure(checked.entry.manifest, error)) from error
+        return replace(checked, answer=answer)
 
     async def _told(self, checked: Checked) -> dict[str, object]:
         live, answer = checked.live, checked.answer
