@@ -30,7 +30,8 @@ async def test_the_old_object_must_be_gone_before_the_new_one_is_made(world: Wor
     assert deleting["data"] == {"k": "1"}
     await release(world, "a")
 
-    await world.ready(revision=revision)
+    ks = await world.ready(revision=revision)
+    assert {entry["lastReconciledStatus"] for entry in ks["status"]["history"]} == {"ReconciliationSucceeded"}
     second = await world.get("v1", "ConfigMap", "a")
     assert second is not None
     assert second["data"] == {"k": "2"}
