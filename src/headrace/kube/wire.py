@@ -93,7 +93,8 @@ class Wire:
         """Send one request and read its whole answer. Raises Unreachable, Timeout, ResponseTooLarge,
         ConfigError."""
         session = self._session()
-        limits = aiohttp.ClientTimeout(total=timeout, connect=min(CONNECT_TIMEOUT, timeout))
+        # Not `connect`, which would count the time in line for one of the connections, too.
+        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_TIMEOUT, timeout))
         with _errors(f"{method} {url.raw_path}", self.config.host, timeout):
             async with session.request(
                 method,

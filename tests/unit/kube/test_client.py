@@ -15,6 +15,7 @@ import pytest
 from headrace import __version__
 from headrace.core.clock import SystemClock
 from headrace.core.random import Random
+from headrace.kube import wire
 from headrace.kube.client import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, Client
 from headrace.kube.config import ClientConfig, Credentials, Impersonation
 from headrace.kube.errors import (
@@ -379,3 +380,19 @@ async def test_watches_are_not_limited_in_number() -> None:
             stream = await stack.enter_async_context(client.stream("/x", query={}, accept="x", silence=30))
             await anext(stream)
         assert server.connections == 120
+
+
+async def test_a_request_in_line_for_a_connection_has_the_time_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "CONNECTIONS", 1)
+    monkeypatch.setattr(wire, "CONNECT_TIMEOUT", 0.05)
+    late = asyncio.Event()
+
+    async def slow(request: Request, wire: Wire) -> None:
+        await late.wait()
+        await wire.answer(200, b"{}")
+
+    async with talking(slow) as (client, _):
+        requests = [asyncio.ensure_future(client.request("GET", "/x")) for _ in range(2)]
+        await asyncio.wait(requests, timeout=0.3, return_when=asyncio.FIRST_COMPLETED)
+        late.set()
+        assert await asyncio.gather(*requests) == [b"{}", b"{}"]
