@@ -4,7 +4,7 @@ The new owner going first is Flux's own rule: it holds the owner labels then, an
 object. Here is the other order. Before the old owner deletes what is stale it asks, without a request, who else
 
 - lists the object in its inventory, which is written ahead of the first apply: such an object is left to it;
-- delivers the same source to the same cluster and may want it: one that has not handled this revision, and of whose
+- delivers the same source to the same cluster and may want it: one that has not listed this revision's, and of whose
   last build something reads differently in the revision's files. Then the deletion is put off, for a while only.
 
 The run itself never waits: it ends Ready with the objects still in its inventory, and the neighbour's next step wakes
@@ -137,9 +137,15 @@ def claimed(others: Iterable[Neighbour], ids: Iterable[str]) -> dict[str, Refere
     return {each: other.reference for other in others for each in wanted & other.inventory}
 
 
+LISTED = frozenset({"ReconciliationFailed", "PruneFailed", "PruneHeld", "HealthCheckFailed"})
+"""Reasons of failures that come after the inventory was written: it holds all that the revision wants."""
+
+
 def has_handled(other: Neighbour, revision: str) -> bool:
-    """Whether a neighbour has delivered the revision: then its inventory says all that it wants."""
-    return other.current and other.ready == "True" and other.applied == revision
+    """Whether the inventory of a neighbour says all that it wants at the revision."""
+    if other.ready == "True":
+        return other.current and other.applied == revision
+    return other.ready == "False" and other.told and other.attempted == revision and other.reason in LISTED
 
 
 def is_new(other: Neighbour) -> bool:

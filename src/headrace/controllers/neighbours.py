@@ -23,8 +23,9 @@ from headrace.model.reference import Reference
 class Neighbour(msgspec.Struct, frozen=True, gc=False):
     """One Kustomization in the eyes of another.
 
-    `ready` is the status of its Ready condition, `current` says that this is about its generation. `target` tells
-    apart where it delivers to. `inventory` are the ids of its entries.
+    `ready` and `reason` are those of its Ready condition. `current` says that its generation was observed, which only a
+    success does, `told` that the condition is about its generation. `target` tells apart where it delivers to,
+    `inventory` are the ids of its entries.
     """
 
     reference: Reference
@@ -34,7 +35,9 @@ class Neighbour(msgspec.Struct, frozen=True, gc=False):
     depends_on: tuple[Reference, ...]
     inventory: frozenset[str]
     ready: str = ""
+    reason: str = ""
     current: bool = False
+    told: bool = False
     applied: str = ""
     attempted: str = ""
     suspended: bool = False
@@ -45,6 +48,7 @@ class Neighbour(msgspec.Struct, frozen=True, gc=False):
 def neighbour(live: LiveObject, ks: Kustomization) -> Neighbour:
     """The view of one Kustomization."""
     status, metadata = ks.status, live.metadata
+    ready = next((condition for condition in status.conditions if condition.type == READY), None)
     return Neighbour(
         reference=live.reference,
         uid=metadata.uid,
@@ -52,7 +56,9 @@ def neighbour(live: LiveObject, ks: Kustomization) -> Neighbour:
         target=target_of(ks),
         depends_on=dependencies_of(ks),
         inventory=frozenset(e.id for e in status.inventory.entries) if status.inventory else frozenset(),
-        ready=next((c.status for c in status.conditions if c.type == READY), ""),
+        ready=ready.status if ready else "",
+        reason=ready.reason if ready else "",
+        told=ready is not None and ready.observed_generation == metadata.generation,
         current=status.observed_generation == metadata.generation,
         applied=status.last_applied_revision,
         attempted=status.last_attempted_revision,
@@ -83,8 +89,8 @@ def _handled(live: LiveObject) -> object:
         seen = neighbour(live, live.decode(Kustomization))
     except msgspec.MsgspecError:
         return None
-    steps = [seen.ready, seen.current, seen.applied, seen.attempted, seen.suspended, seen.deleting]
-    return [*steps, sorted(seen.inventory)]
+    condition = [seen.ready, seen.reason, seen.current, seen.told]
+    return [condition, seen.applied, seen.attempted, seen.suspended, seen.deleting, sorted(seen.inventory)]
 
 
 HANDLED = Part("handled revision", _handled)

@@ -49,11 +49,18 @@ def test_what_another_inventory_lists_is_claimed() -> None:
     assert claimed(others, ["x", "z", "w"]) == {"x": ref("b"), "z": ref("c")}
 
 
-def test_only_a_delivered_revision_is_handled() -> None:
+def test_a_success_says_what_is_wanted_at_its_revision() -> None:
     done = {"current": True, "ready": "True", "applied": "r2"}
     assert has_handled(other("b", **done), "r2")
     for missing in ({"current": False}, {"ready": "False"}, {"applied": "r1"}):
         assert not has_handled(other("b", **(done | missing)), "r2")
+
+
+def test_a_failure_after_the_inventory_was_written_says_what_is_wanted() -> None:
+    failed = {"ready": "False", "told": True, "attempted": "r2", "reason": "HealthCheckFailed"}
+    assert has_handled(other("b", **failed), "r2")
+    for missing in ({"told": False}, {"attempted": "r1"}, {"reason": "BuildFailed"}):
+        assert not has_handled(other("b", **(failed | missing)), "r2")
 
 
 def test_one_that_has_failed_or_is_suspended_is_not_new() -> None:
