@@ -10,7 +10,10 @@ import pytest
 
 from headrace.api.kinds import KUSTOMIZATION
 from headrace.kube.client import MERGE_PATCH
+from headrace.kube.resource import Resource
 from tests.cluster.kustomization.world import RunningEngine, World, config_map
+
+NAMESPACES = Resource("", "v1", "Namespace", "namespaces", namespaced=False)
 
 
 async def finalizers(world: World, name: str, *names: str) -> None:
@@ -53,6 +56,16 @@ async def test_a_dependent_that_stays_holds_nothing(world: World, engine: Runnin
     await world.delete(KUSTOMIZATION, "one")
     await world.until_gone(KUSTOMIZATION, "one")
     assert await world.get("v1", "ConfigMap", "b") is not None
+
+
+async def test_a_namespace_goes_with_the_kustomizations_in_it(world: World, engine: RunningEngine) -> None:
+    await chain(world)
+    namespace = await world.get("v1", "Namespace", world.namespace, namespace="")
+    assert namespace is not None
+    await world.client.delete(NAMESPACES, "", world.namespace)
+    await world.until_gone(NAMESPACES, world.namespace, namespace="")
+    again = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": world.namespace}}
+    await world.client.create(NAMESPACES, "", msgspec.json.encode(again))  # it is the fixture's to delete
 
 
 @pytest.mark.spec("KS-DEP-07")
