@@ -88,8 +88,8 @@ class Informers:
         `project` drops from each object what need not be kept (first come, first served; default: metadata
         without managedFields, full objects whole). `holder` keeps the informer until it releases it; asking
         twice holds once. Raises NoMatch, Forbidden and what else keeps the list from succeeding within
-        `timeout`. A refusal is remembered for a minute; only with `keep_trying` a refused informer goes on
-        trying, slowly.
+        `timeout`. A refusal is remembered for a minute; only with `keep_trying`, or when it has worked before, a
+        refused informer goes on trying, slowly.
         """
         resource = await self._discovery.resource(*group_kind, version)
         selection = Selection(
@@ -110,7 +110,8 @@ class Informers:
         try:
             await informer.wait_synced(timeout)
         except KubeError as error:
-            if informer.state is State.REFUSED and not keep_trying:
+            # One that has worked before is relied upon by others: it goes on trying, whoever asks meanwhile.
+            if informer.state is State.REFUSED and not informer.relists and not keep_trying:
                 self._refused[selection] = (error, self._clock.monotonic() + REFUSAL)
                 self._stop(informer)
             raise
