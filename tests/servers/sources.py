@@ -170,6 +170,5 @@ async def sources(
             directory, server, Repository(served, "app.git"), egress, store, remotes, trees, controller, changed, lost
         )
     finally:
-        await remotes.close()
         await egress.close()
         await server.stop()

@@ -6,7 +6,6 @@ them all. A run in which nothing moved writes nothing.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import math
@@ -20,33 +19,27 @@ from headrace.api.kinds import KINDS
 from headrace.api.meta import FINALIZER, SOURCE_GROUP
 from headrace.artifact.store import FILE, Integrity, Place, Store, stored_reference
 from headrace.artifact.trees import Trees
-from headrace.core import secrecy
+from headrace.controllers.git_access import CREDENTIALS, NOT_SUPPORTED, PROXY, credentials
+from headrace.controllers.git_includes import STORAGE_FAILED, Included, opened, read_included
+from headrace.controllers.source_artifact import ARTIFACT
 from headrace.core.clock import Clock, parse_rfc3339
 from headrace.core.duration import parse_duration
 from headrace.core.egress import RemoteUrl, UrlRefused, parse_url
 from headrace.model.artifact import Artifact
 from headrace.model.errors import Retry, Stalled, StepError
-from headrace.model.objects import LiveObject
 from headrace.model.outcome import Condition, Outcome
 from headrace.model.read import Part, Read
-from headrace.model.reference import REMOTE, Reference
+from headrace.model.reference import REMOTE
 from headrace.model.scope import Scope
 from headrace.model.trace import Cause
 from headrace.source.git.checkout import Selection
-from headrace.source.git.credentials import (
-    SECRET_KEYS,
-    Credentials,
-    ProviderMismatch,
-    http_credentials,
-    ssh_credentials,
-)
 from headrace.source.git.errors import (
-    AUTHENTICATION_FAILED,
     FETCH_FAILED,
     GitError,
     operation_failed,
     refused,
 )
+from headrace.source.git.inclusion import CopyFailed
 from headrace.source.git.refs import RefKind, Resolved, WantedRef, canonical_revision, wanted
 from headrace.source.git.remotes import FRESH, Refs, Remote, Remotes
 
@@ -54,20 +47,9 @@ log = logging.getLogger(__name__)
 
 IN_STORAGE = "ArtifactInStorage"
 OUTDATED = "ArtifactOutdated"
-STORAGE_FAILED = "StorageOperationFailed"
-NOT_SUPPORTED = "NotSupported"
 _SUBJECT = 50
 _SHARED_AGE = 60.0
 """A poll by interval may use an answer of another object's poll up to so many seconds old."""
-
-
-def _credential_data(live: LiveObject) -> dict[str, str]:
-    """The encoded values of the keys that git uses."""
-    data = live.content().get("data") or {}
-    return {key: data[key] for key in SECRET_KEYS if key in data}
-
-
-CREDENTIALS = Part("git-credentials", _credential_data, secret=True)
 
 
 class GitRepositoryController:
@@ -75,7 +57,7 @@ class GitRepositoryController:
 
     kind = KINDS[(SOURCE_GROUP, "GitRepository")]
     finalizer = FINALIZER
-    parts: tuple[Part, ...] = (CREDENTIALS,)
+    parts: tuple[Part, ...] = (CREDENTIALS, PROXY, ARTIFACT)
 
     def __init__(self, remotes: Remotes, store: Store, trees: Trees, clock: Clock) -> None:
         self._remotes = remotes
@@ -98,7 +80,8 @@ class GitRepositoryController:
         """Poll, and when the commit or the selection of files is another one: fetch, pack, publish.
 
         Reasons: URLInvalid, NotSupported (stalled), AuthenticationFailed, GitOperationFailed, EmptyGitRepository,
-        InvalidProviderConfiguration (FetchFailed), ArchiveOperationFailed (StorageOperationFailed).
+        InvalidProviderConfiguration (FetchFailed), NotFound, NoArtifact (IncludeUnavailable), CopyFailure,
+        ArchiveOperationFailed (StorageOperationFailed).
         """
         found = await self._found(repo, scope)
         held = repo.status.artifact if found is Integrity.SOUND else None
@@ -106,10 +89,10 @@ class GitRepositoryController:
             want = _wanted(repo)
             remote = await self._remote(repo, scope)
             target = await self._poll(repo, remote, want, scope)
-            if held is None or not _is_current(repo, held, target):
-                outcome = await self._renew(repo, remote, target, scope)
-                return _told_of_tampering(outcome, found, repo)
-            return await self._keep(repo, held, scope)
+            included = await read_included(repo, scope)
+            if held is not None and _is_current(repo, held, target, included):
+                return await self._keep(repo, held, included, scope)
+            return await self._renew(repo, remote, target, included, scope)
 
     async def finalize(self, repo: GitRepository, scope: Scope) -> None:
         """Delete the stored artifacts (SRC-COM-02)."""
@@ -124,6 +107,10 @@ class GitRepositoryController:
             return Integrity.LOST
         with scope.step("verify"):
             found = await self._store.verify(artifact)
+        if found is Integrity.TAMPERED:
+            # Somebody changed a stored file: that is told though the artifact is the same again (SRC-COM-21).
+            event = f"artifact '{artifact.path}' did not match its digest and was deleted"
+            scope.event("ArtifactVerificationFailed", event, warning=True)
         if found is not Integrity.SOUND:
             reason = "disappeared from storage" if found is Integrity.LOST else "does not match its digest"
             scope.note(f"artifact '{artifact.path}' {reason}: it is made anew")
@@ -133,7 +120,7 @@ class GitRepositoryController:
     async def _remote(self, repo: GitRepository, scope: Scope) -> Remote:
         url = _url(repo)
         _refuse_unsupported(repo)
-        return self._remotes.remote(url, await _credentials(repo, url, scope))
+        return self._remotes.remote(url, await credentials(repo, url, scope))
 
     async def _poll(self, repo: GitRepository, remote: Remote, want: WantedRef, scope: Scope) -> Resolved:
         """The commit that the ref names now. Subscribes to the ref before it is known whether it exists."""
@@ -176,9 +163,11 @@ class GitRepositoryController:
 
     # -- what is done --------------------------------------------------------------------------------------------
 
-    async def _renew(self, repo: GitRepository, remote: Remote, target: Resolved, scope: Scope) -> Outcome:
+    async def _renew(
+        self, repo: GitRepository, remote: Remote, target: Resolved, included: Included, scope: Scope
+    ) -> Outcome:
         """Store the artifact of the commit and say so."""
-        await _announce(target, scope)
+        await _announce(repo, target, included, scope)
         timeout = parse_duration(repo.spec.timeout)
         selection = Selection(repo.spec.ignore, repo.spec.sparse_checkout)
         with scope.step("fetch"), _told_by_git(), _told_by_storage():
@@ -187,22 +176,24 @@ class GitRepositoryController:
                 commit = await scope.wait(remote.commit(target, timeout), note="commit from the git server")
 
             async def produce(directory: Path) -> None:
-                await self._remotes.check_out(remote, target, selection, directory, timeout)
+                async with opened(included, self._trees) as inclusions:
+                    await self._remotes.check_out(remote, target, selection, directory, timeout, inclusions)
 
-            packed = await self._store.content(f"{remote.key} {target.commit} {selection.key}", produce)
+            key = f"{remote.key} {target.commit} {selection.key} {included.key}"
+            packed = await self._store.content(key, produce)
         with scope.step("store"), _told_by_storage():
             artifact = await self._store.publish(_place(repo), f"{target.commit}.tar.gz", packed, target.revision)
             artifact = _with_time_kept(artifact, repo.status.artifact)
             await self._clean_up(repo, artifact)
-        return self._stored(repo, artifact, scope, subject=commit.subject)
+        return self._stored(repo, artifact, included, scope, subject=commit.subject)
 
-    async def _keep(self, repo: GitRepository, held: Artifact, scope: Scope) -> Outcome:
+    async def _keep(self, repo: GitRepository, held: Artifact, included: Included, scope: Scope) -> Outcome:
         """Nothing moved; only the address in the URL may be another one (SRC-COM-23)."""
         scope.note("no changes since last reconciliation")
         await self._clean_up(repo, held)
         revision = canonical_revision(held.revision)
         artifact = msgspec.structs.replace(held, url=self._store.url(held.path), revision=revision)
-        return self._stored(repo, artifact, scope)
+        return self._stored(repo, artifact, included, scope)
 
     async def _clean_up(self, repo: GitRepository, current: Artifact) -> None:
         """What is old goes; a failure of that is nobody's trouble."""
@@ -211,7 +202,9 @@ class GitRepositoryController:
             await self._trees.collect()
             await self._remotes.collect()
 
-    def _stored(self, repo: GitRepository, artifact: Artifact, scope: Scope, *, subject: str = "") -> Outcome:
+    def _stored(
+        self, repo: GitRepository, artifact: Artifact, included: Included, scope: Scope, *, subject: str = ""
+    ) -> Outcome:
         """The outcome of a run after which `artifact` is in storage; an event only when its content is new."""
         scope.record(Read(stored_reference(artifact.path), FILE, artifact.digest))
         message = f"stored artifact for revision '{artifact.revision}'"
@@ -221,7 +214,7 @@ class GitRepositoryController:
         return Outcome(
             reason="Succeeded",
             message=message,
-            status=_observed(repo, artifact),
+            status=_observed(repo, artifact) | included.status,
             conditions=(Condition(IN_STORAGE, "True", "Succeeded", message),),
             event=_event(repo, subject, scope.causes) if is_new or _was_requested(scope.causes) else "",
             event_reason="NewArtifact" if is_new else "GitOperationSucceeded",
@@ -255,62 +248,33 @@ def _refuse_unsupported(repo: GitRepository) -> None:
     missing = {
         f"spec.provider '{spec.provider}' is": spec.provider not in ("", "generic"),
         "spec.verify is": spec.verify is not None,
-        "spec.proxySecretRef is": spec.proxy_secret_ref is not None,
         "spec.recurseSubmodules is": spec.recurse_submodules,
-        "spec.include is": bool(spec.include),
     }
     for what, used in missing.items():
         if used:
             raise Stalled(NOT_SUPPORTED, f"{what} not supported yet", condition=FETCH_FAILED)
 
 
-async def _credentials(repo: GitRepository, url: RemoteUrl, scope: Scope) -> Credentials:
-    """Those of the Secret, else those of the URL. A missing Secret is retried, and its creation wakes."""
-    data: dict[str, bytes] = {}
-    named = repo.spec.secret_ref
-    if named is not None:
-        if named.namespace not in (None, "", repo.metadata.namespace):
-            raise refused("spec.secretRef.namespace is not the namespace of the object", AUTHENTICATION_FAILED)
-        secret = await scope.read(Reference("", "Secret", repo.metadata.namespace, named.name), CREDENTIALS)
-        shown = f"{repo.metadata.namespace}/{named.name}"
-        if secret is None:
-            message = f"failed to get secret '{shown}': secrets \"{named.name}\" not found"
-            raise Retry(AUTHENTICATION_FAILED, message, condition=FETCH_FAILED)
-        data = _decoded(secret, shown)
-    secrecy.register(url.password)
-    try:
-        return ssh_credentials(data, url) if url.scheme == "ssh" else http_credentials(data, url)
-    except ProviderMismatch as error:
-        raise Retry("InvalidProviderConfiguration", str(error), condition=FETCH_FAILED) from error
-    except ValueError as error:
-        message = f"failed to configure authentication options: {error}"
-        raise Retry(AUTHENTICATION_FAILED, message, condition=FETCH_FAILED) from error
-
-
-def _decoded(secret: LiveObject, shown: str) -> dict[str, bytes]:
-    try:
-        return {key: base64.b64decode(value) for key, value in _credential_data(secret).items()}
-    except ValueError:
-        message = f"secret '{shown}' cannot be decoded"
-        raise Retry(AUTHENTICATION_FAILED, message, condition=FETCH_FAILED) from None
-
-
-def _is_current(repo: GitRepository, held: Artifact, target: Resolved) -> bool:
-    """Whether the artifact is what this run would make (SRC-GIT-12..15)."""
+def _is_current(repo: GitRepository, held: Artifact, target: Resolved, included: Included) -> bool:
+    """Whether the artifact is what this run would make (SRC-GIT-12..15, SRC-GIT-34)."""
     status, spec = repo.status, repo.spec
     return (
         canonical_revision(held.revision) == target.revision
         and status.observed_ignore == spec.ignore
         and status.observed_sparse_checkout == spec.sparse_checkout
         and not status.observed_recurse_submodules
-        and not status.observed_include
+        and included.observed_by(status)
     )
 
 
-async def _announce(target: Resolved, scope: Scope) -> None:
-    """Drift: seen by users only when building takes longer than a moment (SRC-COM-12)."""
-    news = f"new upstream revision '{target.revision}'"
-    outdated = Condition(OUTDATED, "True", "NewRevision", news)
+async def _announce(repo: GitRepository, target: Resolved, included: Included, scope: Scope) -> None:
+    """Drift: seen by users only when building takes longer than a moment (SRC-COM-12, SRC-GIT-34)."""
+    before = repo.status.artifact
+    reason, news = "NewRevision", f"new upstream revision '{target.revision}'"
+    same_commit = before is not None and canonical_revision(before.revision) == target.revision
+    if same_commit and not included.observed_by(repo.status):
+        reason, news = "IncludeChange", "included artifacts differ from last observed includes"
+    outdated = Condition(OUTDATED, "True", reason, news)
     await scope.progress("Progressing", f"building artifact: {news}", [outdated])
 
 
@@ -329,8 +293,6 @@ def _observed(repo: GitRepository, artifact: Artifact) -> dict[str, object]:
         "observedIgnore": spec.ignore,
         "observedSparseCheckout": list(spec.sparse_checkout) or None,
         "observedRecurseSubmodules": None,
-        "observedInclude": None,
-        "includedArtifacts": None,
     }
     return fields
 
@@ -339,14 +301,6 @@ def _event(repo: GitRepository, subject: str, causes: Sequence[Cause]) -> str:
     if not subject:
         return "no changes since last reconciliation"
     return f"stored artifact for commit '{subject if len(subject) <= _SUBJECT else subject[:_SUBJECT] + '...'}'"
-
-
-def _told_of_tampering(outcome: Outcome, found: Integrity, repo: GitRepository) -> Outcome:
-    """Somebody changed a stored file: that is an event though the artifact is the same again (SRC-COM-21)."""
-    if found is not Integrity.TAMPERED or repo.status.artifact is None:
-        return outcome
-    event = f"artifact '{repo.status.artifact.path}' did not match its digest and was made anew"
-    return msgspec.structs.replace(outcome, event=event, event_reason="ArtifactVerificationFailed")
 
 
 def _was_requested(causes: Sequence[Cause]) -> bool:
@@ -366,6 +320,8 @@ def _told_by_storage() -> Iterator[None]:
     """A full or failing disk leaves the artifact that was there as it was (REL-18)."""
     try:
         yield
+    except CopyFailed as error:
+        raise Retry("CopyFailure", str(error), condition=STORAGE_FAILED) from error
     except OSError as error:
         message = f"unable to archive artifact to storage: {error.strerror or error}"
         raise Retry("ArchiveOperationFailed", message, condition=STORAGE_FAILED) from error

@@ -7,13 +7,14 @@ second time leads inside (SEC-29). Credentials belong to one origin (SEC-30); ht
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import ipaddress
 import re
 import socket
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -26,7 +27,7 @@ _METADATA = frozenset(
     ipaddress.ip_address(text) for text in ("169.254.169.254", "fd00:ec2::254", "100.100.100.200", "192.0.0.192")
 )
 """Addresses at which clouds hand out identities; those that are link-local too are listed for the message."""
-_PORTS = {"http": 80, "https": 443, "ssh": 22}
+_PORTS = {"http": 80, "https": 443, "ssh": 22, "socks5": 1080}
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]+\]")
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -184,9 +185,16 @@ class Egress:
         self.limits = limits
         self._agent = user_agent
         self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._closing: list[Callable[[], None]] = []
+
+    def on_close(self, close: Callable[[], None]) -> None:
+        """Have `close` called with the gate's own connections: for those of other protocols to checked addresses."""
+        self._closing.append(close)
 
     async def close(self) -> None:
         """Close all connections."""
+        for close in self._closing:
+            close()
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await session.close()
@@ -200,6 +208,7 @@ class Egress:
         secret_headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         tls: ssl.SSLContext | None = None,
+        proxy: RemoteUrl | None = None,
         timeout: float,
         body_limit: int | None = None,
         follow: bool = True,
@@ -207,10 +216,11 @@ class Egress:
         """Send a request and read the answer, whatever its status.
 
         `secret_headers` and the client certificate in `tls` go to the origin of `url` only. `timeout` covers it all.
+        `proxy` (http or https) is a tenant's and replaces the operator's: its own address is checked instead.
         """
         limit = self.limits.body_bytes if body_limit is None else body_limit
         async with self.stream(method, url, headers=headers, secret_headers=secret_headers, body=body, tls=tls,
-                               timeout=timeout, follow=follow) as response:  # fmt: skip
+                               proxy=proxy, timeout=timeout, follow=follow) as response:  # fmt: skip
             content = await _read(response, limit)
             return Answer(response.status, response.headers, content, str(response.url))
 
@@ -224,6 +234,7 @@ class Egress:
         secret_headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         tls: ssl.SSLContext | None = None,
+        proxy: RemoteUrl | None = None,
         timeout: float,
         follow: bool = True,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -231,7 +242,7 @@ class Egress:
         async with asyncio.timeout(timeout):
             target, secret = url, dict(secret_headers or {})
             for _ in range(self.limits.redirects + 1):
-                response = await self._send(method, target, {**(headers or {}), **secret}, body, tls)
+                response = await self._send(method, target, {**(headers or {}), **secret}, body, tls, proxy)
                 if not follow or response.status not in _REDIRECTS or "Location" not in response.headers:
                     break
                 response.close()
@@ -256,30 +267,35 @@ class Egress:
         return target
 
     async def _send(
-        self, method: str, url: RemoteUrl, headers: dict[str, str], body: bytes | None, tls: ssl.SSLContext | None
-    ) -> aiohttp.ClientResponse:
-        session = self._session(url)
+        self, method: str, url: RemoteUrl, headers: dict[str, str], body: bytes | None, tls: ssl.SSLContext | None,
+        proxy: RemoteUrl | None,
+    ) -> aiohttp.ClientResponse:  # fmt: skip
+        session = self._session(url, proxy)
         try:
             return await session.request(
                 method, url.url, headers=headers, data=body, allow_redirects=False, ssl=tls or True,
-                proxy=proxy_for(url) or None,
+                proxy=proxy.url if proxy else proxy_for(url) or None,
+                proxy_headers=_proxy_headers(proxy) if proxy else None,
             )  # fmt: skip
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, EgressDenied):
                 raise error.os_error from None
             raise
 
-    def _session(self, url: RemoteUrl) -> aiohttp.ClientSession:
-        session = self._sessions.get(url.origin)
+    def _session(self, url: RemoteUrl, proxy: RemoteUrl | None) -> aiohttp.ClientSession:
+        key = f"{url.origin} {proxy.origin}" if proxy else url.origin
+        session = self._sessions.get(key)
         if session is None:
-            session = self._sessions[url.origin] = self._new_session(url)
+            session = self._sessions[key] = self._new_session(url, proxy)
         return session
 
-    def _new_session(self, url: RemoteUrl) -> aiohttp.ClientSession:
+    def _new_session(self, url: RemoteUrl, proxy: RemoteUrl | None) -> aiohttp.ClientSession:
+        peer = proxy or url
+
         def connect_socket(info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
             family, kind, protocol, _, address = info
-            if not proxy_for(url):
-                self.policy.check(url.host, url.port, str(address[0]))
+            if proxy or not proxy_for(url):
+                self.policy.check(peer.host, peer.port, str(address[0]))
             return socket.socket(family=family, type=kind, proto=protocol)
 
         connector = aiohttp.TCPConnector(
@@ -321,6 +337,13 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
             raise BodyTooLarge(f"the answer of '{response.url.host}' is larger than {limit} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _proxy_headers(proxy: RemoteUrl) -> dict[str, str]:
+    """aiohttp turns them into Proxy-Authorization, which the server behind never sees of a tunnel."""
+    if not proxy.username:
+        return {}
+    return {"Authorization": "Basic " + base64.b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()}
 
 
 def proxy_for(url: RemoteUrl) -> str:

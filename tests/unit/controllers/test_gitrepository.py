@@ -252,8 +252,6 @@ async def test_a_url_that_would_run_a_command_stalls(world: Sources, url: str, m
         ({"verify": {"secretRef": {"name": "keys"}}}, "spec.verify is not supported yet"),
         ({"provider": "github"}, "spec.provider 'github' is not supported yet"),
         ({"recurseSubmodules": True}, "spec.recurseSubmodules is not supported yet"),
-        ({"include": [{"repository": {"name": "x"}}]}, "spec.include is not supported yet"),
-        ({"proxySecretRef": {"name": "x"}}, "spec.proxySecretRef is not supported yet"),
     ],
 )
 async def test_what_is_not_supported_is_said_and_never_ignored(
@@ -558,8 +556,11 @@ async def test_a_damaged_file_is_made_again_for_all_who_share_it(world: Sources)
         assert obj.status.artifact is not None
         _, outcome = await world.run(obj, INTERVAL)
         assert world.files(obj.status.artifact) == {"a": b"1"}
-        assert outcome.event_reason == "ArtifactVerificationFailed"
-        assert outcome.event.endswith("did not match its digest and was made anew")
+        assert world.scope is not None
+        [(reason, message, warning)] = world.scope.events
+        assert (reason, warning) == ("ArtifactVerificationFailed", True)
+        assert message.endswith("did not match its digest and was deleted")
+        assert outcome.event == ""
 
 
 @pytest.mark.spec("SRC-COM-22")

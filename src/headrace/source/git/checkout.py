@@ -6,6 +6,7 @@ Symbolic links are left out, as upstream does (SRC-ART-03); a submodule is an em
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from headrace.core.paths import PathRefused, printable
 from headrace.core.sandbox import SandboxError
 from headrace.core.unpack import ArchiveRefused, TreeWriter
 from headrace.source.git.errors import GitError
+from headrace.source.git.inclusion import Inclusion, ignore_files_of, planned, write_copies
 from headrace.source.git.program import git, git_into
 from headrace.source.ignore import IGNORE_FILE, Ignore
 
@@ -73,18 +75,23 @@ async def read_commit(mirror: Path, commit: str, timeout: float) -> Commit:
 
 
 async def check_out(
-    mirror: Path, commit: str, selection: Selection, directory: Path, timeout: float, limits: UnpackLimits = UNPACK
-) -> None:
-    """Write the selected files of the commit below `directory`, which exists and is empty.
+    mirror: Path, commit: str, selection: Selection, directory: Path, timeout: float, limits: UnpackLimits = UNPACK,
+    *, inclusions: Sequence[Inclusion] = (),
+) -> None:  # fmt: skip
+    """Write the selected files of the commit below `directory`, which exists and is empty, then what is included.
 
     Raises GitError when the tree holds what is refused or is too large, or a sparse path is missing (SRC-GIT-31);
-    OSError as the file system does.
+    CopyFailed; OSError as the file system does.
     """
     try:
         items = await _list(mirror, commit, timeout)
-        ignore = Ignore(await _ignore_files(mirror, items, timeout), selection.ignore)
-        chosen = _select(items, selection.sparse, ignore)
-        await _write(mirror, chosen, directory, timeout, limits)
+        prefixes = _sparse_prefixes(items, selection.sparse)
+        present = {item.segments: item.is_directory for item in items if item.path.startswith(prefixes or "")}
+        copies = await asyncio.to_thread(planned, inclusions, present)
+        files = await _ignore_files(mirror, items, timeout) + ignore_files_of(copies)
+        ignore = Ignore(sorted(files, key=lambda file: file[0]), selection.ignore)
+        await _write(mirror, _select(items, prefixes, ignore), directory, timeout, limits)
+        await asyncio.to_thread(write_copies, copies, ignore, directory, limits)
     except (SandboxError, ArchiveRefused, PathRefused) as error:
         raise GitError(f"unable to check out commit '{commit}': {error}") from error
 
@@ -115,8 +122,7 @@ async def _ignore_files(mirror: Path, items: Sequence[_Item], timeout: float) ->
     return [(item.segments[:-1], text.decode("utf-8", "replace")) for item, text in zip(found, contents, strict=True)]
 
 
-def _select(items: Sequence[_Item], sparse: Sequence[str], ignore: Ignore) -> list[_Item]:
-    prefixes = _sparse_prefixes(items, sparse)
+def _select(items: Sequence[_Item], prefixes: tuple[str, ...], ignore: Ignore) -> list[_Item]:
     return [
         item
         for item in items

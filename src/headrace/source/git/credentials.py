@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from headrace.core.egress import NO_TRUST, RemoteUrl, Trust
+from headrace.core.egress import NO_TRUST, RemoteUrl, Trust, UrlRefused, parse_url
 
 SECRET_KEYS = (
     "username", "password", "bearerToken", "identity", "known_hosts",
@@ -14,6 +14,11 @@ SECRET_KEYS = (
     "githubAppID", "githubAppInstallationID", "githubAppInstallationOwner", "githubAppPrivateKey",
 )  # fmt: skip
 """What is read of a Secret; a change of anything else in it wakes nobody."""
+
+
+PROXY_KEYS = ("address", "username", "password")
+"""What is read of a proxy's Secret."""
+_PROXY_ADDRESS = 2048
 
 
 class ProviderMismatch(ValueError):
@@ -42,12 +47,15 @@ class Credentials:
     authorization: str = field(default="", repr=False)
     trust: Trust = NO_TRUST
     ssh: SshIdentity | None = None
+    proxy: RemoteUrl | None = None
 
     @property
     def identity(self) -> bytes:
         """Bytes that are equal only for equal credentials. A secret."""
         ssh = self.ssh.identity if self.ssh else b""
-        return _joined(self.authorization.encode(), self.trust.ca, self.trust.certificate, self.trust.key, ssh)
+        proxy = self.proxy
+        way = _joined(*(part.encode() for part in (proxy.text, proxy.username, proxy.password))) if proxy else b""
+        return _joined(self.authorization.encode(), self.trust.ca, self.trust.certificate, self.trust.key, ssh, way)
 
 
 def http_credentials(secret: Mapping[str, bytes], url: RemoteUrl) -> Credentials:
@@ -75,6 +83,21 @@ def ssh_credentials(secret: Mapping[str, bytes], url: RemoteUrl) -> Credentials:
         known_hosts=secret["known_hosts"].decode("utf-8", "replace"),
     )
     return Credentials(ssh=identity)
+
+
+def proxy_of(secret: Mapping[str, bytes]) -> RemoteUrl:
+    """The proxy that a Secret describes (SRC-COM-31). Raises ValueError saying what is wrong, never with a value."""
+    address = _text(secret, "address").strip()
+    if not address:
+        raise ValueError("invalid proxy secret: key 'address' is missing")
+    if len(address) > _PROXY_ADDRESS:
+        raise ValueError(f"invalid proxy secret: 'address' is longer than {_PROXY_ADDRESS} characters")
+    try:
+        url = parse_url(address, ("http", "https", "socks5"))
+    except UrlRefused as error:
+        raise ValueError(f"invalid proxy secret: {error}") from None
+    username, password = _text(secret, "username"), _text(secret, "password")
+    return replace(url, username=username or url.username, password=password or url.password)
 
 
 def _joined(*parts: bytes) -> bytes:

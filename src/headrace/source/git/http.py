@@ -120,6 +120,7 @@ class HttpTransport:
             secret_headers=self._authorization(base),
             body=body,
             tls=self._tls() if base.origin == self.url.origin else None,
+            proxy=self._credentials.proxy,
             timeout=timeout,
             body_limit=_REFS_BYTES,
             follow=method == "GET",
@@ -150,17 +151,22 @@ class HttpTransport:
                 "http.lowSpeedTime": str(_LOW_SPEED_SECONDS),
                 "http.userAgent": f"git/{_AGENT}",
             }
-            proxy = proxy_for(base)
-            if proxy:
-                config["http.proxy"] = proxy
-            else:
-                config["http.curloptResolve"] = await self._pin(base)
+            config |= await self._way(base)
         for name, value in self._authorization(base).items():
             config["http.extraHeader"] = f"{name}: {value}"
         with tempfile.TemporaryDirectory(prefix="headrace-git-") as folder:
             if base.origin == self.url.origin:
                 config |= self._tls_files(Path(folder))
             yield GitAccess(base.text, config)
+
+    async def _way(self, base: RemoteUrl) -> dict[str, str]:
+        """To the server, or to the proxy before it: the Secret's before that of the environment (SRC-COM-31)."""
+        proxy = self._credentials.proxy
+        if proxy is not None:
+            return {"http.proxy": _with_userinfo(proxy), "http.curloptResolve": await self._pin(proxy)}
+        if operators := proxy_for(base):
+            return {"http.proxy": operators}
+        return {"http.curloptResolve": await self._pin(base)}
 
     async def _pin(self, base: RemoteUrl) -> str:
         """git connects to the very address that was checked, whatever DNS says a moment later."""
@@ -201,6 +207,13 @@ class HttpTransport:
             raise GitError(f"{what} for '{self.url.text}': cannot connect: {reason}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise GitError(f"{what} for '{self.url.text}': {str(error) or type(error).__name__}") from error
+
+
+def _with_userinfo(proxy: RemoteUrl) -> str:
+    """For git's configuration, which knows no other place for credentials."""
+    if not proxy.username:
+        return proxy.text
+    return str(proxy.url.with_user(proxy.username).with_password(proxy.password or None))
 
 
 def _check(answer: Answer, content_type: str) -> None:

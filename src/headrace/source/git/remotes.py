@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from headrace.source.git.checkout import Commit, Selection, check_out, read_comm
 from headrace.source.git.credentials import Credentials
 from headrace.source.git.errors import EmptyRepository, GitError, RefNotFound
 from headrace.source.git.http import HttpTransport
+from headrace.source.git.inclusion import Inclusion
 from headrace.source.git.mirror import Mirror
 from headrace.source.git.refs import (
     MatchVersions,
@@ -183,12 +184,14 @@ class Remote:
         return self._polling.locked() or self._fetching.locked()
 
     async def check_out(
-        self, target: Resolved, selection: Selection, directory: Path, timeout: float, limits: UnpackLimits
-    ) -> None:
-        """Write the files of a commit. Raises GitError, OSError."""
+        self, target: Resolved, selection: Selection, directory: Path, timeout: float, limits: UnpackLimits,
+        inclusions: Sequence[Inclusion] = (),
+    ) -> None:  # fmt: skip
+        """Write the files of a commit. Raises GitError, CopyFailed, OSError."""
         await self.hold(target, timeout)
         async with self._fetching:
-            await check_out(self.mirror.directory, target.commit, selection, directory, timeout, limits)
+            mirror = self.mirror.directory
+            await check_out(mirror, target.commit, selection, directory, timeout, limits, inclusions=inclusions)
 
 
 def _tolerance(poll: _Poll, max_age: float) -> float:
@@ -255,10 +258,6 @@ class Remotes:
             return SshTransport(url, credentials.ssh, self._connections)
         return HttpTransport(url, credentials, self._egress)
 
-    async def close(self) -> None:
-        """Close the connections that are its own; those over HTTP are the gate's."""
-        self._connections.close()
-
     async def resolve(self, remote: Remote, want: WantedRef, refs: Refs | None, timeout: float) -> Resolved:
         """The commit that `want` means among `refs` (None only for a commit, for which nobody is asked).
 
@@ -280,7 +279,11 @@ class Remotes:
         return max(found, key=lambda one: (times[one.commit], one.ref))
 
     async def check_out(
-        self, remote: Remote, target: Resolved, selection: Selection, directory: Path, timeout: float
-    ) -> None:
-        """Write the selected files of the commit below an empty directory. Raises GitError, OSError."""
-        await remote.check_out(target, selection, directory, timeout, self._limits)
+        self, remote: Remote, target: Resolved, selection: Selection, directory: Path, timeout: float,
+        inclusions: Sequence[Inclusion] = (),
+    ) -> None:  # fmt: skip
+        """Write the selected files of the commit, and what is included, below an empty directory.
+
+        Raises GitError, CopyFailed, OSError.
+        """
+        await remote.check_out(target, selection, directory, timeout, self._limits, inclusions)

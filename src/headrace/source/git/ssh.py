@@ -128,6 +128,7 @@ class SshConnections:
     def __init__(self, egress: Egress) -> None:
         self._egress = egress
         self._connections: dict[bytes, _Connection] = {}
+        egress.on_close(self.close)
 
     def to(self, url: RemoteUrl, identity: SshIdentity) -> _Connection:
         """The connection for a URL and an identity, always the same one."""
