@@ -164,6 +164,23 @@ def test_adopt_tells_what_would_differ_object_by_object(there: Delivered, tmp_pa
     assert "1 Kustomizations: 1 configure, 1 foreign, 1 unchanged" in told
 
 
+def test_adopt_looks_at_every_kustomization_and_one_that_cannot_be_told_hides_no_other(
+    there: Delivered, tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c", "d", "e"):
+        there.kustomization(name=name, path=f"./apps/{name}")
+        if name != "c":
+            there.write(f"{name}/all.yaml", config_map(name, {}))
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with served(folder) as address:
+        there.artifact(address, folder)
+        done = there.headrace("adopt", "--dry-run", "-n", there.namespace)
+    assert done.code == 1
+    assert "5 Kustomizations: 4 create" in done.out
+    assert f"Kustomization/{there.namespace}/c: kustomization path not found: ./apps/c" in done.err
+
+
 def test_adopt_needs_no_command_but_the_one_that_only_looks(there: Delivered) -> None:
     there.headrace("get", "ks", "-n", there.namespace)
     done = there.headrace("adopt", "-n", there.namespace)

@@ -17,7 +17,7 @@ from headrace.apply.applier import ApplyOptions
 from headrace.apply.decision import comparable
 from headrace.apply.delivery import DeliveryOptions
 from headrace.apply.preview import Preview, Seen, preview
-from headrace.cli import sops_mask
+from headrace.cli import paths, sops_mask
 from headrace.cli.connect import Target, client_config, cluster_errors, resource_of
 from headrace.cli.diff_text import FieldChange, field_changes, masked
 from headrace.cli.exits import FAILED, CommandError
@@ -62,11 +62,13 @@ class Previewed:
 class Previews:
     """Makes previews. Without clusters nothing is asked of one: variables of ConfigMaps and Secrets are left out."""
 
-    def __init__(self, toolbox: Toolbox, folder: Path, clock: Clock, clusters: Clusters | None) -> None:
+    def __init__(
+        self, toolbox: Toolbox, clock: Clock, clusters: Clusters | None = None, sources: SourceFiles | None = None
+    ) -> None:
         self._toolbox = toolbox
-        self._folder = folder
         self._clock = clock
         self._clusters = clusters
+        self._sources = sources
 
     @property
     def cluster(self) -> Cluster:
@@ -106,12 +108,9 @@ class Previews:
             return
         sources = Sources(SourcePolicy(external_artifacts=True), self._clock)
         artifact = await sources.artifact(spec.source_ref, named.ks.metadata.namespace, 0.0, self._scope(named))
-        fetched = SourceFiles(self.cluster.client, self._folder / "artifacts", self._clock)
-        try:
-            async with fetched.open(artifact, spec.path) as files:
-                yield files
-        finally:
-            await fetched.close()
+        assert self._sources is not None
+        async with self._sources.open(artifact, spec.path) as files:
+            yield files
 
     async def preview(self, named: Named, path: Path | None) -> Previewed:
         """What a delivery would do. Only reads and dry-runs are sent. Raises CommandError, StepError, KubeError."""
@@ -164,15 +163,16 @@ async def previews(target: Target, *, offline: bool = False) -> AsyncIterator[Pr
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-")))
         stack.enter_context(step_errors())
-        clusters = None
-        if not offline:
-            config = client_config(target.kubeconfig, target.context)
-            stack.enter_context(cluster_errors(config.server))
-            clusters = await stack.enter_async_context(Clusters(config, user_agent="headrace-cli", clock=clock))
-        network = folder / "remote-bases"
-        network.mkdir()
-        toolbox = await stack.enter_async_context(Toolbox(size=1, network=network))
-        yield Previews(toolbox, folder, clock, clusters)
+        toolbox = Toolbox(size=1, network=paths.private(folder / "remote-bases"))
+        if offline:
+            yield Previews(await stack.enter_async_context(toolbox), clock)
+            return
+        config = client_config(target.kubeconfig, target.context)
+        stack.enter_context(cluster_errors(config.server))
+        clusters = await stack.enter_async_context(Clusters(config, user_agent="headrace-cli", clock=clock))
+        sources = SourceFiles(clusters.management.client, folder / "artifacts", clock)
+        stack.push_async_callback(sources.close)
+        yield Previews(await stack.enter_async_context(toolbox), clock, clusters, sources)
 
 
 @contextlib.contextmanager
