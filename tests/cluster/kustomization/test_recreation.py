@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from headrace.api.kinds import KUSTOMIZATION
 from headrace.kube.client import MERGE_PATCH
 from headrace.kube.resource import Resource
-from tests.cluster.kustomization.world import RunningEngine, World, config_map, deployment
+from tests.cluster.kustomization.world import RunningEngine, World, condition, config_map, deployment
 
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True)
 DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments", namespaced=True)
@@ -28,10 +29,11 @@ async def test_the_old_object_must_be_gone_before_the_new_one_is_made(world: Wor
     revision = await world.push({"a.yaml": held | {"data": {"k": "2"}}})
     deleting = await world.until(CONFIG_MAPS, "a", lambda o: "deletionTimestamp" in o["metadata"])
     assert deleting["data"] == {"k": "1"}
+    told = await world.until(KUSTOMIZATION, "app", lambda o: condition(o, "Ready")["status"] != "True")
+    assert condition(told, "Ready")["reason"] == "Progressing"
     await release(world, "a")
 
-    ks = await world.ready(revision=revision)
-    assert {entry["lastReconciledStatus"] for entry in ks["status"]["history"]} == {"ReconciliationSucceeded"}
+    await world.ready(revision=revision)
     second = await world.get("v1", "ConfigMap", "a")
     assert second is not None
     assert second["data"] == {"k": "2"}
