@@ -1,5 +1,5 @@
 // Command headrace-toolbox does, as a child of headrace, what only the official
-// Go libraries do right: kustomize builds, Flux's substitution, YAML, semver.
+// Go libraries do right: kustomize builds, Flux's substitution, SOPS, CEL, YAML, semver.
 package main
 
 import (

@@ -55,7 +55,8 @@ func (s *source) kustomize() (built resmap.ResMap, err error) {
 func catch(work func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			fmt.Fprintf(os.Stderr, "headrace-toolbox: panic in kustomize: %v\n%s", cause, debug.Stack())
+			// Not the cause, which may quote a decrypted value; the error holds it, masked.
+			fmt.Fprintf(os.Stderr, "headrace-toolbox: panic in kustomize\n%s", debug.Stack())
 			err = fmt.Errorf("recovered from kustomize build panic: %v", cause)
 		}
 	}()
