@@ -3,6 +3,9 @@
 When anybody changes or removes a field that we own, the API server takes it out of our managedFields entry; when
 somebody works with kubectl, an entry appears that the clean-up would take over. So metadata alone tells drift, and a
 controller that adds a field or an annotation of its own wakes nobody (KS-APPLY-07..12).
+
+A field set names fields, not values. That values which we own have changed, by a write of ours whose answer never came
+or by another process in our name, shows in the time of our entry, which moves with nothing else (REL-15).
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ def _kept(values: dict[str, str] | None, emptied: tuple[str, ...]) -> dict[str, 
 def _extract(live: LiveObject, overridden: tuple[str, ...]) -> object:
     meta = live.metadata
     fields = sorted(
-        (f.manager, f.operation, field_set_digest(f))
+        (f.manager, f.operation, field_set_digest(f), f.time if is_ours(f) else "")
         for f in meta.managed_fields or ()
         if is_ours(f) or is_taken_over(f, overridden)
     )

@@ -22,12 +22,14 @@ class OwnerReference(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class ManagedField(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """metadata.managedFields[]: which manager owns which fields; the field set stays raw bytes."""
+    """metadata.managedFields[]: which manager owns which fields; the field set stays raw bytes. `time` is that of the
+    last write of this manager that changed anything."""
 
     manager: str = ""
     operation: str = ""
     api_version: str = ""
     subresource: str = ""
+    time: str = ""
     fields_v1: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"), name="fieldsV1")
 
 

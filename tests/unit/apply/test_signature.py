@@ -16,7 +16,7 @@ SAME: list[Any] = [
     pytest.param({"labels": OWNER | {"team": "a"}}, id="a foreign label"),
     pytest.param({"fields": [field(), DEPLOYMENT_CONTROLLER]}, id="a status written by a controller"),
     pytest.param({"fields": [field(), field("hpa", "Update")]}, id="fields that another manager added"),
-    pytest.param({"fields": [field(time="2027-01-01T00:00:00Z")]}, id="the time of our own entry"),
+    pytest.param({"fields": [field(), field("hpa", "Update", time="2027-01-01T00:00:00Z")]}, id="another's time"),
 ]
 MOVED: list[Any] = [
     pytest.param({"uid": "u2"}, id="another object of the same name"),
@@ -24,6 +24,7 @@ MOVED: list[Any] = [
     pytest.param({"labels": {}}, id="stripped owner labels"),
     pytest.param({"annotations": {PRUNE: "disabled"}}, id="a control annotation"),
     pytest.param({"fields": [field(fields={})]}, id="a field of ours changed by somebody"),
+    pytest.param({"fields": [field(time="2027-01-01T00:00:00Z")]}, id="a value of ours, written in our name"),
     pytest.param({"fields": [field(), field("kubectl-edit", "Update")]}, id="an edit with kubectl"),
     pytest.param({"fields": [field(), field("kubectl", "Apply")]}, id="kubectl apply --server-side"),
     pytest.param({"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}, id="kubectl apply"),
