@@ -58,7 +58,8 @@ class ApplyOptions:
 
 
 class Applier:
-    """Applies the stages of one run. `answers` collects what the cluster holds after each write."""
+    """Applies the stages of one run. `answers` collects what the cluster holds after each write, `reached` the objects
+    that were checked and found to be as wanted or written, with whatever result."""
 
     def __init__(
         self, target: Target, records: OwnerRecords, rivalry: Rivalry, scope: Scope, options: ApplyOptions
@@ -71,6 +72,7 @@ class Applier:
         self._places = asyncio.Semaphore(options.concurrent)
         self._checker = Checker(target, force=options.force, recreate=self._recreate, ignored=options.ignored)
         self.answers: dict[Reference, LiveObject] = {}
+        self.reached: set[Reference] = set()
 
     async def apply(self, stage: Stage, done: ChangeSet) -> ChangeSet:
         """The changes of one stage; `done` are those of the stages before, for the error's text.
@@ -135,6 +137,7 @@ class Applier:
         if checked.step is Step.SKIP:
             self._skip(manifest, checked.live, checked.reason)
             return Change(reference, Action.SKIPPED, reason=checked.reason)
+        self.reached.add(reference)
         if checked.step is Step.COMPARE and checked.live is not None:
             self._remember(manifest, checked.live)
             return Change(reference, Action.UNCHANGED, checked.live.metadata, checked.reason)

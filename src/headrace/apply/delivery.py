@@ -7,7 +7,7 @@ and an incomplete apply deletes nothing (REL-01..03).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,7 +20,7 @@ from headrace.apply.inventory import Entries
 from headrace.apply.messages import RECONCILIATION_FAILED
 from headrace.apply.prune import Handover, Pruned, prune
 from headrace.apply.rivalry import Rivalry
-from headrace.apply.scopes import defined_kinds, scoped
+from headrace.apply.scopes import DEFINITION, defined_kinds, scoped
 from headrace.apply.target import GroupKind, Target
 from headrace.apply.waiter import Checked, HealthWait, Unhealthy
 from headrace.core.failpoints import failpoint_async
@@ -125,7 +125,12 @@ class Deliverer:
         await self._scope.record_inventory(plan.ahead)
         await failpoint_async("inventory-written-ahead")
         applier = Applier(self._target, self._records, self._rivalry, self._scope, self._options.apply)
-        changes = await self._apply(plan, applier, frozenset(defined_kinds(items)))
+        try:
+            changes = await self._apply(plan, applier, frozenset(defined_kinds(items)))
+        except Retry as failure:
+            held = _held_after_failure(plan, owned, applier.reached)
+            failure.status = {"inventory": {"entries": msgspec.to_builtins(held)}} | failure.status
+            raise
         await failpoint_async("stages-applied")
         pruned, put_off = await self._prune(plan)
         self._forget(manifest.reference for manifest in items)
@@ -135,6 +140,9 @@ class Deliverer:
         )
         if error := pruned.error():
             raise PruneError(delivered, error)
+        if any(c.action is Action.DELETED and c.reference.group_kind == DEFINITION for c in pruned.changes.changes):
+            # Whatever becomes of this run: the next one cannot look for objects of a kind that is not served any more.
+            await self._scope.record_inventory(delivered.inventory)
         return delivered
 
     async def _apply(self, plan: Plan, applier: Applier, defined: frozenset[GroupKind]) -> ChangeSet:
@@ -242,3 +250,14 @@ class Deliverer:
         signature = self._target.signature
         self._scope.record(Read(reference, signature.name, signature.digest(live), version))
         return True
+
+
+def _held_after_failure(plan: Plan, owned: Entries, reached: Container[Reference]) -> Entries:
+    """The inventory of a run whose apply has failed: what was owned and what may be there now. An object that was not
+    reached is not there: its name may be wrong, its kind may never exist, and nobody could delete it."""
+    entries = (entry for stage in plan.stages for entry in stage.entries)
+    unreached = {
+        inventory.entry(entry.manifest.reference, "").id for entry in entries
+        if entry.action is Action.PENDING and entry.manifest.reference not in reached
+    } - {entry.id for entry in owned}
+    return tuple(entry for entry in plan.ahead if entry.id not in unreached)

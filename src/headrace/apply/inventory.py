@@ -49,6 +49,12 @@ def union(old: Iterable[InventoryEntry], new: Iterable[InventoryEntry]) -> Entri
 
 
 def stale(old: Iterable[InventoryEntry], new: Iterable[InventoryEntry]) -> Entries:
-    """What was owned and is wanted no more. A change of version alone makes nothing stale (spec 3.5)."""
+    """What was owned and is wanted no more. A change of version alone makes nothing stale (spec 3.5); neither does a
+    namespace that an entry has from a time when nobody knew that its kind has none: it names the same object."""
     wanted = {e.id for e in new}
-    return tuple(sorted(e for e in old if e.id not in wanted))
+    return tuple(sorted(e for e in old if wanted.isdisjoint((e.id, _without_namespace(e.id)))))
+
+
+def _without_namespace(entry_id: str) -> str:
+    _, separator, rest = entry_id.partition("_")
+    return separator + rest

@@ -18,7 +18,7 @@ from headrace.apply.inventory import Entries, UnreadableEntryError
 from headrace.apply.messages import cures
 from headrace.apply.target import Target
 from headrace.core.failpoints import failpoint_async
-from headrace.kube.errors import Conflict, KubeError, NotFound
+from headrace.kube.errors import ConfigError, Conflict, KubeError, NotFound
 from headrace.kube.resource import Resource
 from headrace.model.errors import Retry
 from headrace.model.plan import Action, Change, ChangeSet, InventoryEntry
@@ -139,9 +139,20 @@ async def _prune_one(
     try:
         async with places:
             resource = await target.any_resource(stale.reference.group_kind, stale.version)
+            if reason := _impossible(resource, stale.reference):
+                return Change(stale.reference, Action.UNCHANGED, reason=reason)
             return await _delete(target, resource, stale, labels, dry_run=dry_run)
     except KubeError as error:
         return _Failure(f"{stale.reference} delete failed: {error}", cures(stale.reference, error))
+
+
+def _impossible(resource: Resource, reference: Reference) -> str:
+    """Why no API server can hold such an object: an apply that was refused has left its name in the inventory."""
+    try:
+        resource.object(reference.namespace, reference.name)
+    except ConfigError as error:
+        return f"cannot exist: {error}"
+    return ""
 
 
 async def _delete(

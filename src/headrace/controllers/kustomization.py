@@ -199,6 +199,9 @@ class KustomizationController:
             target, owned, owner_labels(ks), concurrent=self._options.concurrent_ssa, claims=claims
         )
         if error := pruned.error():
+            if ks.spec.deletion_policy != "WaitForTermination":
+                # What is gone is not looked for again: its kind may go with it, and nobody could tell any more.
+                await scope.record_inventory(pruned.kept)
             raise error
         for entry in pruned.claimed:
             await self._handovers.await_claimant(ks, claims[entry.id], scope)
@@ -513,9 +516,10 @@ def _owned(ks: Kustomization) -> Entries:
 
 
 async def _exists(target: Target, reference: Reference) -> bool:
-    resource = await target.any_resource(reference.group_kind, "")
+    """Whether an object that was deleted is still there. With its kind went the object."""
     try:
+        resource = await target.any_resource(reference.group_kind, "")
         await target.client.get(resource, reference.namespace, reference.name, metadata_only=True)
-    except NotFound:
+    except (NotFound, NoMatch):
         return False
     return True

@@ -40,3 +40,11 @@ def test_what_is_owned_and_not_wanted_is_stale() -> None:
     old, new = InventoryEntry("a_b__ConfigMap", "v1"), InventoryEntry("a_c__ConfigMap", "v1")
     assert inventory.stale([old, new], [new]) == (old,)
     assert inventory.union([old], [new]) == (old, new)
+
+
+def test_a_namespace_that_a_kind_has_not_makes_nothing_stale() -> None:
+    """Deleting by the old entry would delete the very object that is wanted."""
+    before, now = InventoryEntry("a_b_example.com_Widget", "v1"), InventoryEntry("_b_example.com_Widget", "v1")
+    other = InventoryEntry("a_c_example.com_Widget", "v1")
+    assert inventory.stale([before, other], [now]) == (other,)
+    assert inventory.stale([before], []) == (before,)
