@@ -56,6 +56,7 @@ class HealthWait:
         self._rules = rules
         self._fail_fast = fail_fast
         self._pending = {check.reference: check for check in checked}
+        self._namespaces = {reference.namespace for reference in self._pending}
         self._verdicts: dict[Reference, Health] = {}
         self._moved = asyncio.Event()
         self._dirty: set[Reference] = set()
@@ -148,6 +149,8 @@ class HealthWait:
                     continue
 
     def _on_change(self, reference: Reference, old: LiveObject | None, new: LiveObject | None) -> None:
+        if reference.namespace not in self._namespaces:
+            return  # at once: every event of a kind comes to every wait, and there may be thousands of both
         if reference in self._pending:
             self._dirty.add(reference)
             self._moved.set()
