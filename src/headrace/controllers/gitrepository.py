@@ -169,7 +169,7 @@ class GitRepositoryController:
         """Store the artifact of the commit and say so."""
         await _announce(repo, target, included, scope)
         timeout = parse_duration(repo.spec.timeout)
-        selection = Selection(repo.spec.ignore, repo.spec.sparse_checkout)
+        selection = Selection(repo.spec.ignore, repo.spec.sparse_checkout, repo.spec.recurse_submodules)
         with scope.step("fetch"), _told_by_git(), _told_by_storage():
             commit = remote.commit_nowait(target)
             if commit is None:
@@ -248,7 +248,6 @@ def _refuse_unsupported(repo: GitRepository) -> None:
     missing = {
         f"spec.provider '{spec.provider}' is": spec.provider not in ("", "generic"),
         "spec.verify is": spec.verify is not None,
-        "spec.recurseSubmodules is": spec.recurse_submodules,
     }
     for what, used in missing.items():
         if used:
@@ -262,7 +261,7 @@ def _is_current(repo: GitRepository, held: Artifact, target: Resolved, included:
         canonical_revision(held.revision) == target.revision
         and status.observed_ignore == spec.ignore
         and status.observed_sparse_checkout == spec.sparse_checkout
-        and not status.observed_recurse_submodules
+        and status.observed_recurse_submodules == spec.recurse_submodules
         and included.observed_by(status)
     )
 
@@ -292,7 +291,7 @@ def _observed(repo: GitRepository, artifact: Artifact) -> dict[str, object]:
         "artifact": {key: value for key, value in msgspec.to_builtins(artifact).items() if value is not None},
         "observedIgnore": spec.ignore,
         "observedSparseCheckout": list(spec.sparse_checkout) or None,
-        "observedRecurseSubmodules": None,
+        "observedRecurseSubmodules": spec.recurse_submodules or None,
     }
     return fields
 

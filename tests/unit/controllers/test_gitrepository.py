@@ -251,7 +251,6 @@ async def test_a_url_that_would_run_a_command_stalls(world: Sources, url: str, m
     [
         ({"verify": {"secretRef": {"name": "keys"}}}, "spec.verify is not supported yet"),
         ({"provider": "github"}, "spec.provider 'github' is not supported yet"),
-        ({"recurseSubmodules": True}, "spec.recurseSubmodules is not supported yet"),
     ],
 )
 async def test_what_is_not_supported_is_said_and_never_ignored(

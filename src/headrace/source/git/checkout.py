@@ -1,7 +1,8 @@
 """From a commit in a mirror to files in a directory: read object by object, written by core.unpack.
 
 git itself never writes the files, so no hook, filter, attribute or link of the repository has any effect (SEC-08).
-Symbolic links are left out, as upstream does (SRC-ART-03); a submodule is an empty directory.
+Symbolic links are left out, as upstream does (SRC-ART-03); a submodule is an empty
+directory, which is filled like an inclusion where submodules are wanted.
 """
 
 from __future__ import annotations
@@ -23,19 +24,31 @@ from headrace.source.ignore import IGNORE_FILE, Ignore
 
 _CHUNK = 256 * 1024
 _SYMLINK, _EXECUTABLE = "120000", "100755"
+_EVERYTHING = Ignore((), "!*")
+"""Takes in again whatever the defaults leave out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which files of a commit are wanted: `spec.ignore` and `spec.sparseCheckout`."""
+    """Which files of a commit are wanted: `spec.ignore`, `spec.sparseCheckout` and `spec.recurseSubmodules`.
+
+    `everything` is for submodules: what is left out of them is decided by the commit that holds them.
+    """
 
     ignore: str | None = None
     sparse: tuple[str, ...] = ()
+    submodules: bool = False
+    everything: bool = False
 
     @property
     def key(self) -> str:
         """Equal for equal selections."""
-        return repr((self.ignore, self.sparse))
+        return repr((self.ignore, self.sparse, self.submodules))
+
+    def keeps(self, path: str) -> bool:
+        """Whether the sparse checkout keeps a path."""
+        prefixes = _prefixes(self.sparse)
+        return not prefixes or path.startswith(prefixes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,11 @@ async def read_commit(mirror: Path, commit: str, timeout: float) -> Commit:
     return Commit(commit, subject, int(time))
 
 
+async def read_links(mirror: Path, commit: str, timeout: float) -> dict[str, str]:
+    """The paths at which a commit holds commits of other repositories. Raises GitError."""
+    return {item.path: item.oid for item in await _list(mirror, commit, timeout) if item.kind == "commit"}
+
+
 async def check_out(
     mirror: Path, commit: str, selection: Selection, directory: Path, timeout: float, limits: UnpackLimits = UNPACK,
     *, inclusions: Sequence[Inclusion] = (),
@@ -88,8 +106,10 @@ async def check_out(
         prefixes = _sparse_prefixes(items, selection.sparse)
         present = {item.segments: item.is_directory for item in items if item.path.startswith(prefixes or "")}
         copies = await asyncio.to_thread(planned, inclusions, present)
-        files = await _ignore_files(mirror, items, timeout) + ignore_files_of(copies)
-        ignore = Ignore(sorted(files, key=lambda file: file[0]), selection.ignore)
+        ignore = _EVERYTHING
+        if not selection.everything:
+            files = await _ignore_files(mirror, items, timeout) + ignore_files_of(copies)
+            ignore = Ignore(sorted(files, key=lambda file: file[0]), selection.ignore)
         await _write(mirror, _select(items, prefixes, ignore), directory, timeout, limits)
         await asyncio.to_thread(write_copies, copies, ignore, directory, limits)
     except (SandboxError, ArchiveRefused, PathRefused) as error:
@@ -134,14 +154,17 @@ def _select(items: Sequence[_Item], prefixes: tuple[str, ...], ignore: Ignore) -
 
 def _sparse_prefixes(items: Sequence[_Item], sparse: Sequence[str]) -> tuple[str, ...]:
     """The paths as plain prefixes, as upstream reads them (SRC-GIT-30)."""
-    prefixes = tuple(path.removeprefix("./").rstrip("/") for path in sparse)
-    if "" in prefixes or "." in prefixes:
-        return ()
+    prefixes = _prefixes(sparse)
     known = {item.path for item in items}
     for prefix in prefixes:
         if prefix not in known:
             raise GitError(f"failed to sparse checkout path {printable(prefix)}: no such file or directory")
     return prefixes
+
+
+def _prefixes(sparse: Sequence[str]) -> tuple[str, ...]:
+    prefixes = tuple(path.removeprefix("./").rstrip("/") for path in sparse)
+    return () if "" in prefixes or "." in prefixes else prefixes
 
 
 async def _write(

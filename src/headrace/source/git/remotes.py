@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +20,9 @@ from headrace.core.egress import Egress, RemoteUrl
 from headrace.core.limits import UNPACK, UnpackLimits
 from headrace.model.read import Read
 from headrace.model.reference import REMOTE, Reference
-from headrace.source.git.checkout import Commit, Selection, check_out, read_commit
+from headrace.source.git.checkout import Commit, Selection, check_out, read_commit, read_links
 from headrace.source.git.credentials import Credentials
-from headrace.source.git.errors import EmptyRepository, GitError, RefNotFound
+from headrace.source.git.errors import AuthenticationRequired, EmptyRepository, GitError, RefNotFound
 from headrace.source.git.http import HttpTransport
 from headrace.source.git.inclusion import Inclusion
 from headrace.source.git.mirror import Mirror
@@ -36,6 +37,7 @@ from headrace.source.git.refs import (
     resolve_commit,
 )
 from headrace.source.git.ssh import SshConnections, SshTransport
+from headrace.source.git.submodules import DEPTH, Submodule, list_submodules, locate
 from headrace.source.git.transport import Transport
 
 GROUP, KIND = "remote", "GitRemote"
@@ -77,8 +79,12 @@ class _Poll:
 class Remote:
     """One repository with one identity. Made by `Remotes`."""
 
-    def __init__(self, key: str, transport: Transport, mirror: Mirror, clock: Clock, changed: Changed) -> None:
+    def __init__(
+        self, key: str, origin: tuple[RemoteUrl, Credentials], transport: Transport, mirror: Mirror, clock: Clock,
+        changed: Changed,
+    ) -> None:  # fmt: skip
         self.key = key
+        self.origin = origin
         self.reference = Reference(GROUP, KIND, "", key, cluster=REMOTE)
         self.mirror = mirror
         self._transport = transport
@@ -165,6 +171,24 @@ class Remote:
         except TimeoutError as error:
             raise GitError(f"context deadline exceeded: no clone within {timeout:g}s") from error
 
+    async def hold_pinned(self, commit: str, timeout: float) -> Resolved:
+        """Have a commit that another repository names by its hash: alone if the server gives it so. Raises GitError."""
+        alone = Resolved(commit, commit, f"sha1:{commit}", ref=commit)
+        try:
+            await self.hold(alone, timeout)
+        except AuthenticationRequired:
+            raise
+        except GitError:
+            await self.hold(Resolved(commit, commit, f"sha1:{commit}"), timeout)
+        return alone
+
+    async def submodules(self, target: Resolved, timeout: float) -> tuple[Submodule, ...]:
+        """The submodules of a commit. Raises GitError."""
+        await self.hold(target, timeout)
+        async with self._fetching:
+            links = await read_links(self.mirror.directory, target.commit, timeout)
+            return await list_submodules(self.mirror.directory, target.commit, links, timeout)
+
     async def commit(self, target: Resolved, timeout: float) -> Commit:
         """The commit itself. Raises GitError."""
         await self.hold(target, timeout)
@@ -248,10 +272,13 @@ class Remotes:
         key = hashlib.blake2b(data, digest_size=16, key=self._key).hexdigest()
         found = self._remotes.get(key)
         if found is None:
-            transport = self._transport(url, credentials)
-            mirror = Mirror(self._directory / key, transport)
-            found = self._remotes[key] = Remote(key, transport, mirror, self._clock, self._changed)
+            found = self._remotes[key] = self._new(key, url, credentials)
         return found
+
+    def _new(self, key: str, url: RemoteUrl, credentials: Credentials) -> Remote:
+        transport = self._transport(url, credentials)
+        mirror = Mirror(self._directory / key, transport)
+        return Remote(key, (url, credentials), transport, mirror, self._clock, self._changed)
 
     def _transport(self, url: RemoteUrl, credentials: Credentials) -> Transport:
         if credentials.ssh is not None:
@@ -286,4 +313,33 @@ class Remotes:
 
         Raises GitError, CopyFailed, OSError.
         """
-        await remote.check_out(target, selection, directory, timeout, self._limits, inclusions)
+        await self._check_out(remote, target, selection, directory, timeout, inclusions)
+
+    async def _check_out(
+        self, remote: Remote, target: Resolved, selection: Selection, directory: Path, timeout: float,
+        inclusions: Sequence[Inclusion], *, depth: int = 0,
+    ) -> None:  # fmt: skip
+        with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+            filled: list[Inclusion] = []
+            if selection.submodules:
+                filled = await self._submodules(remote, target, selection, Path(scratch), timeout, depth)
+            await remote.check_out(target, selection, directory, timeout, self._limits, [*filled, *inclusions])
+
+    async def _submodules(
+        self, remote: Remote, target: Resolved, selection: Selection, scratch: Path, timeout: float, depth: int
+    ) -> list[Inclusion]:
+        """Check out the submodules of a commit, and theirs, below `scratch`: they are included like any directory."""
+        filled: list[Inclusion] = []
+        for module in await remote.submodules(target, timeout):
+            if not selection.keeps(module.path):
+                continue
+            if depth >= DEPTH:
+                raise GitError(f"submodules are nested more than {DEPTH} deep")
+            folder = scratch / str(len(filled))
+            folder.mkdir()
+            child = self.remote(*locate(module, *remote.origin))
+            commit = await child.hold_pinned(module.commit, timeout)
+            everything = Selection(submodules=True, everything=True)
+            await self._check_out(child, commit, everything, folder, timeout, (), depth=depth + 1)
+            filled.append(Inclusion(f"submodule {module.path}", folder, "", module.path))
+        return filled
