@@ -114,7 +114,7 @@ class Store:
         self._contents: OrderedDict[str, Packed] = OrderedDict()
         self._making: dict[str, asyncio.Lock] = {}
         self._tars: dict[str, str] = {}
-        self._verified: dict[tuple[str, str], _Seen] = {}
+        self._verified: dict[Path, tuple[str, _Seen]] = {}
         self._superseded: dict[Path, float] = {}
         self._made: dict[Path, float] = {}
         self._prepare()
@@ -189,7 +189,7 @@ class Store:
         sync_directory(target.parent)
         self._made[target] = self._clock.monotonic()
         self._tars[packed.digest] = packed.tar_digest
-        self._verified[str(target), packed.digest] = _Seen.of(target)
+        self._verified[target] = packed.digest, _Seen.of(target)
         tree = self.tree_path(packed.tar_digest)
         if not tree.exists():
             directory.rename(tree)
@@ -229,12 +229,12 @@ class Store:
         failpoint("artifact.linked")
         self._superseded.pop(target, None)
         if sound:
-            self._verified[str(target), digest] = _Seen.of(target)
+            self._verified[target] = digest, _Seen.of(target)
 
     def _is_unchanged(self, path: Path, digest: str) -> bool:
         """Whether the file is the one whose digest was computed."""
         try:
-            return self._verified.get((str(path), digest)) == _Seen.of(path)
+            return self._verified.get(path) == (digest, _Seen.of(path))
         except FileNotFoundError:
             return False
 
@@ -262,14 +262,14 @@ class Store:
             path.unlink(missing_ok=True)
             self._forget(artifact.digest)
             return Integrity.TAMPERED
-        self._verified[str(path), artifact.digest] = seen
+        self._verified[path] = artifact.digest, seen
         return Integrity.SOUND
 
     def _forget(self, digest: str) -> None:
         """Links share their bytes: what is damaged in one place is damaged in all."""
         self._content_path(digest).unlink(missing_ok=True)
         self._contents = OrderedDict((key, item) for key, item in self._contents.items() if item.digest != digest)
-        self._verified = {key: seen for key, seen in self._verified.items() if key[1] != digest}
+        self._verified = {path: known for path, known in tuple(self._verified.items()) if known[0] != digest}
 
     def locate(self, path: str) -> Path | None:
         """The file at a path of the store; None for what is none, leads elsewhere, or is not served (SEC-47)."""
@@ -313,7 +313,12 @@ class Store:
         await asyncio.to_thread(self._remove, place)
 
     def _remove(self, place: Place) -> None:
-        shutil.rmtree(self.root / str(place), ignore_errors=True)
+        folder = self.root / str(place)
+        shutil.rmtree(folder, ignore_errors=True)
+        for path in (*tuple(self._verified), *tuple(self._superseded)):
+            if path.parent == folder:
+                self._verified.pop(path, None)
+                self._superseded.pop(path, None)
         self._collect_contents(self._clock.monotonic())
 
     async def collect(self, place: Place, current: Artifact | None) -> list[str]:
@@ -334,6 +339,7 @@ class Store:
             if now - since > self._ttl or remaining <= 0:
                 path.unlink(missing_ok=True)
                 self._superseded.pop(path, None)
+                self._verified.pop(path, None)
                 deleted.append(f"{place}/{path.name}")
             else:
                 remaining -= 1
@@ -347,6 +353,8 @@ class Store:
             if path.lstat().st_nlink == 1 and now - self._made.get(path, -self._ttl) > self._ttl:
                 path.unlink(missing_ok=True)
                 self._made.pop(path, None)
+                digest, _ = self._verified.pop(path, ("", None))
+                self._tars.pop(digest, None)
 
 
 def _others(folder: Path, current: Artifact | None) -> list[Path]:

@@ -77,7 +77,7 @@ class Trees:
         known = self._known.get(artifact.digest) or self._store.known_tar_digest(artifact.digest)
         if not known or not self._store.tree_path(known).is_dir():
             known = await self._open_anew(artifact)
-            self._known[artifact.digest] = known
+        self._known[artifact.digest] = known
         return known
 
     async def _open_anew(self, artifact: Artifact) -> str:
@@ -126,4 +126,12 @@ class Trees:
             os.rename(path, folder / "tree")  # noqa: PTH104 - one system call
             self._used.pop(path, None)
             del self._leases[path]
+            self._forget(path)
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    def _forget(self, path: Path) -> None:
+        """Which artifacts hold this tree, or every revision there ever was would be remembered."""
+        for digest in [digest for digest, tree in self._known.items() if self._store.tree_path(tree) == path]:
+            del self._known[digest]
+            if not self._opening[digest].locked():
+                del self._opening[digest]

@@ -194,6 +194,20 @@ async def test_content_that_nobody_links_goes_too_and_what_is_linked_stays(store
     assert await store.verify(kept) is Integrity.SOUND
 
 
+async def test_nothing_is_remembered_of_revisions_that_are_gone(store: Store, clock: ManualClock) -> None:
+    trees = Trees(store, clock)
+    for number in range(20):
+        artifact = await stored(store, {"a": str(number)}, revision=f"r{number}")
+        async with trees.open(artifact):
+            pass
+        clock.time += 1000
+        await store.collect(APP, artifact)
+        await trees.collect()
+    assert max(map(len, (store._verified, store._tars, trees._known, trees._opening))) <= 4
+    await store.remove(APP)
+    assert not [path for path in store._verified if path.parent == store.root / str(APP)]
+
+
 # -- opening ----------------------------------------------------------------------------------------------------------
 
 
