@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import pytest
+
+from headrace.core.egress import parse_url
+from headrace.source.git.credentials import http_credentials
+from headrace.source.git.mirror import FETCHES, Mirror
+from headrace.source.git.refs import Resolved
 from tests.manual_clock import ManualClock
 from tests.servers.sources import INTERVAL, REQUESTED, sources
 
@@ -40,3 +47,24 @@ async def test_a_mirror_that_is_damaged_is_made_anew(tmp_path: Path) -> None:
         obj, _ = await world.run(obj, REQUESTED)
         assert obj.status.artifact is not None
         assert world.files(obj.status.artifact) == {"a": b"2"}
+
+
+async def test_a_thousand_new_repositories_are_not_fetched_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, most = 0, 0
+
+    async def fetch(mirror: Mirror, target: Resolved, timeout: float) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    monkeypatch.setattr(Mirror, "_fetch", fetch)
+    target = Resolved("a" * 40, "a" * 40, "main@sha1:" + "a" * 40, "refs/heads/main")
+    async with sources(tmp_path) as world, asyncio.TaskGroup() as group:
+        for number in range(1000):
+            url = parse_url(f"https://example.com/{number}")
+            group.create_task(world.remotes.remote(url, http_credentials({}, url)).hold(target, 60.0))
+    assert most == FETCHES

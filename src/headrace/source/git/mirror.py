@@ -20,24 +20,34 @@ _PACKS = 50
 """Fetches add a pack each; beyond this many a fresh, shallow mirror is smaller and faster."""
 
 
-class Mirror:
-    """The mirror of one remote. Not for several callers at a time."""
+FETCHES = 16
+"""Fetches that run at a time. Whoever waits for one holds no worker, and each is several processes: without a limit
+a start with a thousand repositories would start them all."""
 
-    def __init__(self, directory: Path, transport: Transport) -> None:
+
+class Mirror:
+    """The mirror of one remote. Not for several callers at a time. `places` limits the fetches of all mirrors."""
+
+    def __init__(self, directory: Path, transport: Transport, places: asyncio.Semaphore) -> None:
         self.directory = directory
         self._transport = transport
+        self._places = places
 
     def holds(self, commit: str) -> bool:
         """Whether the commit and its tree are here."""
         return (self.directory / _KEPT / commit).is_file()
 
     async def fetch(self, target: Resolved, timeout: float) -> None:
-        """Get the commit and its tree. Raises GitError."""
-        try:
-            await self._fetch(target, timeout)
-        except SandboxError as error:
-            await self.discard()
-            raise GitError(f"unable to clone: {error}") from error
+        """Get the commit and its tree. The timeout begins when there is a place. Raises GitError."""
+        async with self._places:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._fetch(target, timeout)
+            except TimeoutError as error:
+                raise GitError(f"context deadline exceeded: no clone within {timeout:g}s") from error
+            except SandboxError as error:
+                await self.discard()
+                raise GitError(f"unable to clone: {error}") from error
 
     async def _fetch(self, target: Resolved, timeout: float) -> None:
         async with self._transport.access(timeout) as access:

@@ -25,7 +25,7 @@ from headrace.source.git.credentials import Credentials
 from headrace.source.git.errors import AuthenticationRequired, EmptyRepository, GitError, RefNotFound
 from headrace.source.git.http import HttpTransport
 from headrace.source.git.inclusion import Inclusion
-from headrace.source.git.mirror import Mirror
+from headrace.source.git.mirror import FETCHES, Mirror
 from headrace.source.git.refs import (
     MatchVersions,
     RefKind,
@@ -164,12 +164,9 @@ class Remote:
     async def hold(self, target: Resolved, timeout: float) -> None:
         """Have the commit in the mirror: one fetch, however many ask. Raises GitError."""
         self.used = self._clock.monotonic()
-        try:
-            async with asyncio.timeout(timeout), self._fetching:
-                if not self.mirror.holds(target.commit):
-                    await self.mirror.fetch(target, timeout)
-        except TimeoutError as error:
-            raise GitError(f"context deadline exceeded: no clone within {timeout:g}s") from error
+        async with self._fetching:
+            if not self.mirror.holds(target.commit):
+                await self.mirror.fetch(target, timeout)
 
     async def hold_pinned(self, commit: str, timeout: float) -> Resolved:
         """Have a commit that another repository names by its hash: alone if the server gives it so. Raises GitError."""
@@ -250,6 +247,7 @@ class Remotes:
         self._limits = limits
         self._remotes: dict[str, Remote] = {}
         self._connections = SshConnections(egress)
+        self._fetches = asyncio.Semaphore(FETCHES)
         self._collected = clock.monotonic()
 
     async def collect(self) -> None:
@@ -277,7 +275,7 @@ class Remotes:
 
     def _new(self, key: str, url: RemoteUrl, credentials: Credentials) -> Remote:
         transport = self._transport(url, credentials)
-        mirror = Mirror(self._directory / key, transport)
+        mirror = Mirror(self._directory / key, transport, self._fetches)
         return Remote(key, (url, credentials), transport, mirror, self._clock, self._changed)
 
     def _transport(self, url: RemoteUrl, credentials: Credentials) -> Transport:
