@@ -21,6 +21,14 @@ from headrace.artifact.store import FILE, Integrity, Place, Store, stored_refere
 from headrace.artifact.trees import Trees
 from headrace.controllers.git_access import CREDENTIALS, NOT_SUPPORTED, PROXY, credentials
 from headrace.controllers.git_includes import STORAGE_FAILED, Included, opened, read_included
+from headrace.controllers.git_verification import (
+    VERIFICATION_KEYS,
+    VERIFIED,
+    Verified,
+    left_over,
+    needs_verification,
+    verified,
+)
 from headrace.controllers.source_artifact import ARTIFACT
 from headrace.core.clock import Clock, parse_rfc3339
 from headrace.core.duration import parse_duration
@@ -57,7 +65,7 @@ class GitRepositoryController:
 
     kind = KINDS[(SOURCE_GROUP, "GitRepository")]
     finalizer = FINALIZER
-    parts: tuple[Part, ...] = (CREDENTIALS, PROXY, ARTIFACT)
+    parts: tuple[Part, ...] = (CREDENTIALS, PROXY, ARTIFACT, VERIFICATION_KEYS)
 
     def __init__(self, remotes: Remotes, store: Store, trees: Trees, clock: Clock) -> None:
         self._remotes = remotes
@@ -92,7 +100,9 @@ class GitRepositoryController:
             included = await read_included(repo, scope)
             if held is not None and _is_current(repo, held, target, included):
                 return await self._keep(repo, held, included, scope)
-            return await self._renew(repo, remote, target, included, scope)
+            with _told_by_git():
+                proof = await verified(repo, remote, target, scope)
+            return _with_proof(await self._renew(repo, remote, target, included, scope), proof)
 
     async def finalize(self, repo: GitRepository, scope: Scope) -> None:
         """Delete the stored artifacts (SRC-COM-02)."""
@@ -193,7 +203,8 @@ class GitRepositoryController:
         await self._clean_up(repo, held)
         revision = canonical_revision(held.revision)
         artifact = msgspec.structs.replace(held, url=self._store.url(held.path), revision=revision)
-        return self._stored(repo, artifact, included, scope)
+        outcome = self._stored(repo, artifact, included, scope)
+        return msgspec.structs.replace(outcome, remove=left_over(repo))
 
     async def _clean_up(self, repo: GitRepository, current: Artifact) -> None:
         """What is old goes; a failure of that is nobody's trouble."""
@@ -247,7 +258,6 @@ def _refuse_unsupported(repo: GitRepository) -> None:
     spec = repo.spec
     missing = {
         f"spec.provider '{spec.provider}' is": spec.provider not in ("", "generic"),
-        "spec.verify is": spec.verify is not None,
     }
     for what, used in missing.items():
         if used:
@@ -263,6 +273,7 @@ def _is_current(repo: GitRepository, held: Artifact, target: Resolved, included:
         and status.observed_sparse_checkout == spec.sparse_checkout
         and status.observed_recurse_submodules == spec.recurse_submodules
         and included.observed_by(status)
+        and not needs_verification(repo)
     )
 
 
@@ -282,6 +293,16 @@ def _with_time_kept(artifact: Artifact, before: Artifact | None) -> Artifact:
     if before is None or (before.path, before.digest) != (artifact.path, artifact.digest):
         return artifact
     return msgspec.structs.replace(artifact, last_update_time=before.last_update_time)
+
+
+def _with_proof(outcome: Outcome, proof: Verified) -> Outcome:
+    """A full checkout says what was verified of it, or that nothing was (SRC-GIT-44)."""
+    return msgspec.structs.replace(
+        outcome,
+        status={**outcome.status, "sourceVerificationMode": proof.mode or None},
+        conditions=(*outcome.conditions, *proof.conditions),
+        remove=() if proof.mode else (VERIFIED,),
+    )
 
 
 def _observed(repo: GitRepository, artifact: Artifact) -> dict[str, object]:

@@ -249,7 +249,6 @@ async def test_a_url_that_would_run_a_command_stalls(world: Sources, url: str, m
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"verify": {"secretRef": {"name": "keys"}}}, "spec.verify is not supported yet"),
         ({"provider": "github"}, "spec.provider 'github' is not supported yet"),
     ],
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from headrace.core.limits import UNPACK, UnpackLimits
+from headrace.core.limits import MIB, UNPACK, UnpackLimits
 from headrace.core.paths import PathRefused, printable
 from headrace.core.sandbox import SandboxError
 from headrace.core.unpack import ArchiveRefused, TreeWriter
@@ -85,6 +85,14 @@ async def read_commit(mirror: Path, commit: str, timeout: float) -> Commit:
     if completed.code != 0 or not time.isdigit():
         raise GitError(f"unable to read commit '{commit}': {completed.errors[:256]}")
     return Commit(commit, subject, int(time))
+
+
+async def read_object(mirror: Path, kind: str, oid: str, timeout: float) -> bytes:
+    """The bytes of an object, without its header. Raises GitError."""
+    read = await git("cat-file", kind, oid, cwd=mirror, timeout=timeout, output_limit=4 * MIB)
+    if read.code != 0:
+        raise GitError(f"unable to read {kind} '{oid}': {read.errors[:256]}")
+    return read.stdout
 
 
 async def read_links(mirror: Path, commit: str, timeout: float) -> dict[str, str]:

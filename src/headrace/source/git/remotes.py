@@ -20,7 +20,7 @@ from headrace.core.egress import Egress, RemoteUrl
 from headrace.core.limits import UNPACK, UnpackLimits
 from headrace.model.read import Read
 from headrace.model.reference import REMOTE, Reference
-from headrace.source.git.checkout import Commit, Selection, check_out, read_commit, read_links
+from headrace.source.git.checkout import Commit, Selection, check_out, read_commit, read_links, read_object
 from headrace.source.git.credentials import Credentials
 from headrace.source.git.errors import AuthenticationRequired, EmptyRepository, GitError, RefNotFound
 from headrace.source.git.http import HttpTransport
@@ -178,6 +178,14 @@ class Remote:
         except GitError:
             await self.hold(Resolved(commit, commit, f"sha1:{commit}"), timeout)
         return alone
+
+    async def read_object(self, kind: str, oid: str, target: Resolved, timeout: float) -> bytes:
+        """The bytes of the commit or of the tag object of a target, as they are stored. Raises GitError."""
+        await self.hold(target, timeout)
+        async with self._fetching:
+            if not self.mirror.holds(oid):
+                await self.mirror.fetch(target, timeout)
+            return await read_object(self.mirror.directory, kind, oid, timeout)
 
     async def submodules(self, target: Resolved, timeout: float) -> tuple[Submodule, ...]:
         """The submodules of a commit. Raises GitError."""
