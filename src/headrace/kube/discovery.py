@@ -211,8 +211,12 @@ class Discovery:
                 log.warning("discovery could not be read again", exc_info=True)
 
     async def _read(self) -> None:
-        self._stale = False
-        changed = await self._read_part("/api") | await self._read_part("/apis")
+        self._stale, stale = False, self._stale
+        try:
+            changed = await self._read_part("/api") | await self._read_part("/apis")
+        except BaseException:
+            self._stale |= stale  # what was announced is still to be read
+            raise
         self._read_at = self._clock.monotonic()
         if not changed:
             return
