@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace.core.clock import Clock
 from headrace.core.egress import Egress, RemoteUrl
@@ -36,9 +37,11 @@ from headrace.source.git.refs import (
     resolve,
     resolve_commit,
 )
-from headrace.source.git.ssh import SshConnections, SshTransport
 from headrace.source.git.submodules import DEPTH, Submodule, list_submodules, locate
 from headrace.source.git.transport import Transport
+
+if TYPE_CHECKING:
+    from headrace.source.git.ssh import SshConnections
 
 GROUP, KIND = "remote", "GitRemote"
 FRESH = 2.0
@@ -254,7 +257,7 @@ class Remotes:
         self._changed = changed
         self._limits = limits
         self._remotes: dict[str, Remote] = {}
-        self._connections = SshConnections(egress)
+        self._connections: SshConnections | None = None
         self._fetches = asyncio.Semaphore(FETCHES)
         self._collected = clock.monotonic()
 
@@ -287,9 +290,14 @@ class Remotes:
         return Remote(key, (url, credentials), transport, mirror, self._clock, self._changed)
 
     def _transport(self, url: RemoteUrl, credentials: Credentials) -> Transport:
-        if credentials.ssh is not None:
-            return SshTransport(url, credentials.ssh, self._connections)
-        return HttpTransport(url, credentials, self._egress)
+        if credentials.ssh is None:
+            return HttpTransport(url, credentials, self._egress)
+        # Only when it is needed: it takes a third of a second and 16 MiB.
+        from headrace.source.git.ssh import SshConnections, SshTransport
+
+        if self._connections is None:
+            self._connections = SshConnections(self._egress)
+        return SshTransport(url, credentials.ssh, self._connections)
 
     async def resolve(self, remote: Remote, want: WantedRef, refs: Refs | None, timeout: float) -> Resolved:
         """The commit that `want` means among `refs` (None only for a commit, for which nobody is asked).

@@ -12,9 +12,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import asyncssh
 import pysequoia
+
+if TYPE_CHECKING:
+    import asyncssh
 
 _SSH, _PGP, _X509 = "-----BEGIN SSH SIGNATURE-----", "-----BEGIN PGP SIGNATURE-----", "-----BEGIN SIGNED MESSAGE-----"
 _BEGIN = re.compile(rb"^-----BEGIN (SSH SIGNATURE|PGP SIGNATURE|PGP MESSAGE|SIGNED MESSAGE)-----", re.MULTILINE)
@@ -58,13 +61,19 @@ def trusted_keys(secret: Mapping[str, bytes]) -> TrustedKeys:
     for name, data in sorted(secret.items()):
         try:
             if name.endswith(_SSH_KEYS):
-                lines = (line.strip() for line in data.decode().splitlines())
-                ssh += [asyncssh.import_public_key(line) for line in lines if line and not line.startswith("#")]
+                ssh += _ssh_keys(data.decode())
             else:
                 pgp += pysequoia.Cert.split_bytes(data)
         except Exception as error:  # noqa: BLE001 - pysequoia raises whatever it likes
             raise KeysUnreadable(f"unable to read the public keys in '{name}': {error}") from None
     return TrustedKeys(ssh, pgp)
+
+
+def _ssh_keys(text: str) -> list[asyncssh.SSHKey]:
+    from asyncssh import import_public_key  # only when it is needed: it is large
+
+    lines = (line.strip() for line in text.splitlines())
+    return [import_public_key(line) for line in lines if line and not line.startswith("#")]
 
 
 def signed_commit(raw: bytes) -> Signed:

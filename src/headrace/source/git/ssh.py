@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import shlex
 import sys
 import tempfile
@@ -26,6 +27,9 @@ from headrace.source.git.errors import AuthenticationRequired, GitError
 from headrace.source.git.pktline import FLUSH, ls_refs_request, parse_advertisement, parse_ls_refs
 from headrace.source.git.refs import RefTarget
 from headrace.source.git.transport import GitAccess
+
+logging.getLogger("asyncssh").setLevel(logging.WARNING)
+"""It tells of every connection and command at the level of information."""
 
 _AGENT = "headrace"
 _SERVICE = "git-upload-pack"
