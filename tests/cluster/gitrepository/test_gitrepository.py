@@ -231,3 +231,19 @@ async def test_a_label_of_somebody_else_wakes_nobody(world: World, engine: Runni
     await world.until(GIT_REPOSITORY, "app", lambda o: o["status"].get("lastHandledReconcileAt") == token)
     await engine.until_caused(reference(world), "requested")
     assert [str(c) for t in engine.traces(reference(world)) for c in t.causes] == ["requested", "created"]
+
+
+@pytest.mark.spec("SRC-GIT-33", "SRC-GIT-34")
+async def test_an_include_is_woken_by_what_it_waits_for(world: World, engine: RunningEngine) -> None:
+    world.commit({"a.yaml": "a: 1"})
+    await world.source("holder", include=[{"repository": {"name": "late"}}])
+    found = await failing(world, "holder")
+    assert condition(found, "IncludeUnavailable")["reason"] == "NotFound"
+    assert condition(found, "Ready")["reason"] == "NotFound"
+    await world.source("late")
+    found = await ready(world, "holder")
+    late = await ready(world, "late")
+    [included] = found["status"]["includedArtifacts"]
+    assert included["digest"] == late["status"]["artifact"]["digest"]
+    assert not any(c["type"] == "IncludeUnavailable" for c in found["status"]["conditions"])
+    assert found["status"]["observedInclude"] == [{"repository": {"name": "late"}}]
