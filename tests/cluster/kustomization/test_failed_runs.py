@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -12,7 +13,15 @@ from headrace.kube.client import MERGE_PATCH
 from headrace.kube.resource import Resource
 from tests.cluster.kustomization.test_failures import crd
 from tests.cluster.kustomization.test_spec_fields import ACCOUNTS, ROLE_BINDINGS, ROLES, create
-from tests.cluster.kustomization.world import RunningEngine, World, condition, config_map, deployment, inventory
+from tests.cluster.kustomization.world import (
+    DEADLINE,
+    RunningEngine,
+    World,
+    condition,
+    config_map,
+    deployment,
+    inventory,
+)
 
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True)
 HOLD = "example.com/hold"
@@ -180,6 +189,11 @@ async def test_a_deletion_that_was_refused_goes_on_though_a_kind_is_gone(world: 
     await world.failed(reason="PruneFailed", text=f"ConfigMap/{world.namespace}/a delete failed")
     crds = await world.resource("apiextensions.k8s.io/v1", "CustomResourceDefinition")
     await world.until_gone(crds, definition["metadata"]["name"], "")
+    discovery = engine.clusters.management.discovery
+    async with asyncio.timeout(DEADLINE):
+        while discovery.cached(group, "Widget") is not None:
+            await asyncio.sleep(0.1)  # the server's own discovery lags behind, and tells nobody
+            await discovery.refresh()
     patch = msgspec.json.encode({"rules": [maps | {"verbs": ["*"]}]})
     await world.client.patch(ROLES, world.namespace, "tenant", patch, content_type=MERGE_PATCH)
     await world.until_gone(KUSTOMIZATION, "app")
