@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from headrace.core.programs import ProgramNotBuilt, find_program
 
 VARIABLE = "HEADRACE_TOOLBOX"
 NAME = "headrace-toolbox"
 
 
-class ToolboxMissing(Exception):
+class ToolboxMissing(ProgramNotBuilt):
     """The binary was not built or not installed."""
 
 
 def find_toolbox() -> Path:
     """The binary named by HEADRACE_TOOLBOX, else the one in the package. Raises ToolboxMissing."""
-    given = os.environ.get(VARIABLE)
-    path = Path(given) if given else Path(__file__).parents[1] / "bin" / NAME
-    if not path.is_file():
-        origin = f" (from {VARIABLE})" if given else ""
-        raise ToolboxMissing(f"{path}{origin} is missing: run `make build`, or set {VARIABLE}")
-    return path.absolute()
+    return find_program(NAME, VARIABLE, ToolboxMissing)
