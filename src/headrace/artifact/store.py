@@ -37,6 +37,10 @@ Produce = Callable[[Path], Awaitable[None]]
 """Writes the files of a content below an empty directory."""
 
 
+Fetch = Callable[[BinaryIO], Awaitable[None]]
+"""Writes a content that is one file."""
+
+
 class Integrity(Enum):
     """What is found in the place of an artifact."""
 
@@ -61,6 +65,9 @@ class Place:
     def __str__(self) -> str:
         return f"{self.kind}/{self.namespace}/{self.name}"
 
+
+ALIASES = ("latest.tar.gz", "index.yaml")
+"""Second names of the current artifact of an object, which stay the same (SRC-OCI-15): links, never followed ones."""
 
 FILE = "file"
 """The part of a stored artifact that its source reads: the digest of the file, ABSENT when it is lost."""
@@ -167,6 +174,42 @@ class Store:
             self._remember(key, packed)
             return packed
 
+    async def blob(self, key: str, fetch: Fetch) -> Packed:
+        """The content known by `key` that is one file as it is: a chart, an index, a layer that is not unpacked.
+
+        `fetch` writes it when nobody has yet, once at a time; the tar digest of the answer is empty. Raises OSError
+        (disk full: nothing is changed), and what `fetch` raises.
+        """
+        lock = self._making.setdefault(key, asyncio.Lock())
+        async with lock:
+            known = self._contents.get(key)
+            if known is not None and self._is_unchanged(self._content_path(known.digest), known.digest):
+                self._contents.move_to_end(key)
+                return known
+            with new_file(self.scratch) as (file, written):
+                await fetch(file)
+                packed = await asyncio.to_thread(self._take, file, written)
+            self._remember(key, packed)
+            return packed
+
+    def _take(self, file: BinaryIO, written: Path) -> Packed:
+        """Make a complete file a content."""
+        size = file.tell()
+        with written.open("rb") as whole:
+            digest = digest_of(whole, self._algorithm)
+        os.fsync(file.fileno())
+        self._settle(written, digest)
+        return Packed(digest, size, "")
+
+    def _settle(self, written: Path, digest: str) -> None:
+        """Move a synced file to its place among the contents."""
+        failpoint("artifact.packed")
+        target = self._content_path(digest)
+        written.replace(target)
+        sync_directory(target.parent)
+        self._made[target] = self._clock.monotonic()
+        self._verified[target] = digest, _Seen.of(target)
+
     def _remember(self, key: str, packed: Packed) -> None:
         self._contents[key] = packed
         if len(self._contents) > _CONTENTS:
@@ -183,13 +226,8 @@ class Store:
         """Pack, then offer the directory as the opened tree, which saves the first reader the unpacking."""
         with new_file(self.scratch) as (file, written):
             packed = pack(directory, file, self._algorithm)
-        failpoint("artifact.packed")
-        target = self._content_path(packed.digest)
-        written.replace(target)
-        sync_directory(target.parent)
-        self._made[target] = self._clock.monotonic()
+        self._settle(written, packed.digest)
         self._tars[packed.digest] = packed.tar_digest
-        self._verified[target] = packed.digest, _Seen.of(target)
         tree = self.tree_path(packed.tar_digest)
         if not tree.exists():
             directory.rename(tree)
@@ -203,13 +241,19 @@ class Store:
         return self.trees / tar_digest.replace(":", "-")
 
     async def publish(
-        self, place: Place, file_name: str, packed: Packed, revision: str, metadata: dict[str, str] | None = None
-    ) -> Artifact:
-        """Put a content at `<place>/<file_name>` and return the artifact for the status. Raises OSError."""
-        if not _SEGMENT.fullmatch(file_name):
-            raise ValueError(f"'{file_name}' cannot be the name of an artifact")
+        self, place: Place, file_name: str, packed: Packed, revision: str, metadata: dict[str, str] | None = None,
+        *, alias: str = "",
+    ) -> Artifact:  # fmt: skip
+        """Put a content at `<place>/<file_name>` and return the artifact for the status. Raises OSError.
+
+        `alias`, one of ALIASES, names the same content until the next one is published.
+        """
+        if not _SEGMENT.fullmatch(file_name) or alias not in ("", *ALIASES):
+            raise ValueError(f"'{file_name}' cannot be the name of an artifact, or '{alias}' its alias")
         path = f"{place}/{file_name}"
         await asyncio.to_thread(self._link, packed.digest, self.root / path)
+        if alias:
+            await asyncio.to_thread(self._link, packed.digest, self.root / str(place) / alias)
         return Artifact(
             path=path,
             url=self.url(path),
@@ -361,9 +405,10 @@ def _others(folder: Path, current: Artifact | None) -> list[Path]:
     """The files of an object besides its current one. Their times are not looked at: clocks jump (REL-30, REL-31)."""
     if not folder.is_dir():
         return []
-    kept = Path(current.path).name if current else ""
+    kept = (Path(current.path).name if current else "", *ALIASES)
     with os.scandir(folder) as found:
-        return [folder / entry.name for entry in found if entry.is_file(follow_symlinks=False) and entry.name != kept]
+        files = [entry.name for entry in found if entry.is_file(follow_symlinks=False)]
+    return [folder / name for name in files if name not in kept]
 
 
 def matches(file: BinaryIO, digest: str) -> bool:
@@ -371,7 +416,12 @@ def matches(file: BinaryIO, digest: str) -> bool:
     algorithm, _, expected = digest.partition(":")
     if algorithm not in NEW_HASH or not expected:
         return False
-    actual = NEW_HASH[algorithm]()
+    return secrets.compare_digest(digest_of(file, algorithm), digest)
+
+
+def digest_of(file: BinaryIO, algorithm: str) -> str:
+    """The digest of a file as `algorithm:hex`; the algorithm is one of those that are accepted."""
+    hashed = NEW_HASH[algorithm]()
     while data := file.read(_CHUNK):
-        actual.update(data)
-    return secrets.compare_digest(actual.hexdigest(), expected)
+        hashed.update(data)
+    return f"{algorithm}:{hashed.hexdigest()}"

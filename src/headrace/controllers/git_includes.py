@@ -15,6 +15,7 @@ from headrace.api.gitrepository import GitRepository, GitRepositoryInclude, GitR
 from headrace.api.meta import SOURCE_GROUP
 from headrace.artifact.trees import Trees
 from headrace.controllers.source_artifact import ARTIFACT, artifact_of
+from headrace.controllers.source_storage import STORAGE_FAILED, shown
 from headrace.model.artifact import Artifact
 from headrace.model.errors import Retry, StepError, Waiting
 from headrace.model.reference import Reference
@@ -22,7 +23,6 @@ from headrace.model.scope import Scope
 from headrace.source.git.inclusion import Inclusion
 
 UNAVAILABLE = "IncludeUnavailable"
-STORAGE_FAILED = "StorageOperationFailed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,8 @@ class Included:
     def status(self) -> dict[str, object]:
         """The fields of the status that say so; None removes one."""
         specs = [{key: value for key, value in msgspec.to_builtins(one).items() if value} for one, _ in self.entries]
-        artifacts = [msgspec.to_builtins(artifact) for _, artifact in self.entries]
-        shown = [{key: value for key, value in one.items() if value is not None} for one in artifacts]
-        return {"observedInclude": specs or None, "includedArtifacts": shown or None}
+        artifacts = [shown(artifact) for _, artifact in self.entries]
+        return {"observedInclude": specs or None, "includedArtifacts": artifacts or None}
 
 
 def _target(include: GitRepositoryInclude) -> str:
@@ -85,7 +84,5 @@ async def opened(included: Included, trees: Trees) -> AsyncIterator[Sequence[Inc
             except StepError as error:
                 message = f"failed to copy '{include.repository.name}' include: {error.message}"
                 raise Retry("CopyFailure", message, condition=STORAGE_FAILED) from error
-            inclusions.append(
-                Inclusion(include.repository.name, tree.directory, include.from_path, _target(include))
-            )
+            inclusions.append(Inclusion(include.repository.name, tree.directory, include.from_path, _target(include)))
         yield inclusions

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 
 from headrace.api.gitrepository import GitRepository, GitRepositoryVerification
-from headrace.controllers.git_access import secret_data
+from headrace.controllers.source_secrets import secret_data
 from headrace.core.duration import parse_duration
 from headrace.model.errors import Retry, Stalled
 from headrace.model.objects import LiveObject
@@ -101,7 +101,12 @@ async def _keys(repo: GitRepository, spec: GitRepositoryVerification, scope: Sco
         message = "spec.verify.secretRef.namespace is not the namespace of the object"
         raise Stalled(VERIFICATION_ERROR, message, condition=VERIFIED)
     data = await secret_data(
-        repo, spec.secret_ref.name, VERIFICATION_KEYS, scope, reason=VERIFICATION_ERROR, condition=VERIFIED
+        repo.metadata.namespace,
+        spec.secret_ref.name,
+        VERIFICATION_KEYS,
+        scope,
+        reason=VERIFICATION_ERROR,
+        condition=VERIFIED,
     )
     try:
         return await asyncio.to_thread(trusted_keys, data)

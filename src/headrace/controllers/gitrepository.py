@@ -17,10 +17,10 @@ import msgspec
 from headrace.api.gitrepository import GitRepository
 from headrace.api.kinds import KINDS
 from headrace.api.meta import FINALIZER, SOURCE_GROUP
-from headrace.artifact.store import FILE, Integrity, Place, Store, stored_reference
+from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
-from headrace.controllers.git_access import CREDENTIALS, NOT_SUPPORTED, PROXY, credentials
-from headrace.controllers.git_includes import STORAGE_FAILED, Included, opened, read_included
+from headrace.controllers.git_access import CREDENTIALS, NOT_SUPPORTED, credentials
+from headrace.controllers.git_includes import Included, opened, read_included
 from headrace.controllers.git_verification import (
     VERIFICATION_KEYS,
     VERIFIED,
@@ -30,13 +30,22 @@ from headrace.controllers.git_verification import (
     verified,
 )
 from headrace.controllers.source_artifact import ARTIFACT
+from headrace.controllers.source_secrets import PROXY
+from headrace.controllers.source_storage import (
+    STORAGE_FAILED,
+    SourceStorage,
+    announce,
+    stored,
+    told_by_storage,
+    withdrawn_unless,
+)
 from headrace.core.clock import Clock, parse_rfc3339
 from headrace.core.duration import parse_duration
 from headrace.core.egress import RemoteUrl, UrlRefused, parse_url
 from headrace.model.artifact import Artifact
-from headrace.model.errors import Retry, Stalled, StepError
-from headrace.model.outcome import Condition, Outcome
-from headrace.model.read import Part, Read
+from headrace.model.errors import Retry, Stalled
+from headrace.model.outcome import Outcome
+from headrace.model.read import Part
 from headrace.model.reference import REMOTE
 from headrace.model.scope import Scope
 from headrace.model.trace import Cause
@@ -53,8 +62,6 @@ from headrace.source.git.remotes import FRESH, Refs, Remote, Remotes
 
 log = logging.getLogger(__name__)
 
-IN_STORAGE = "ArtifactInStorage"
-OUTDATED = "ArtifactOutdated"
 _SUBJECT = 50
 _SHARED_AGE = 60.0
 """A poll by interval may use an answer of another object's poll up to so many seconds old."""
@@ -71,6 +78,7 @@ class GitRepositoryController:
         self._remotes = remotes
         self._store = store
         self._trees = trees
+        self._storage = SourceStorage("gitrepository", store, trees)
         self._clock = clock
 
     def timeout(self, repo: GitRepository) -> float:
@@ -91,9 +99,8 @@ class GitRepositoryController:
         InvalidProviderConfiguration (FetchFailed), NotFound, NoArtifact (IncludeUnavailable), CopyFailure,
         ArchiveOperationFailed (StorageOperationFailed).
         """
-        found = await self._found(repo, scope)
-        held = repo.status.artifact if found is Integrity.SOUND else None
-        with _withdrawn_unless(held, repo):
+        held = await self._storage.held(repo.status.artifact, scope)
+        with withdrawn_unless(held, repo.status.artifact):
             want = _wanted(repo)
             remote = await self._remote(repo, scope)
             target = await self._poll(repo, remote, want, scope)
@@ -106,26 +113,9 @@ class GitRepositoryController:
 
     async def finalize(self, repo: GitRepository, scope: Scope) -> None:
         """Delete the stored artifacts (SRC-COM-02)."""
-        await self._store.remove(_place(repo))
+        await self._storage.remove(repo.metadata)
 
     # -- what is there -------------------------------------------------------------------------------------------
-
-    async def _found(self, repo: GitRepository, scope: Scope) -> Integrity:
-        """Whether the file of the last run's artifact is still what it was (SRC-COM-20..22)."""
-        artifact = repo.status.artifact
-        if artifact is None:
-            return Integrity.LOST
-        with scope.step("verify"):
-            found = await self._store.verify(artifact)
-        if found is Integrity.TAMPERED:
-            # Somebody changed a stored file: that is told though the artifact is the same again (SRC-COM-21).
-            event = f"artifact '{artifact.path}' did not match its digest and was deleted"
-            scope.event("ArtifactVerificationFailed", event, warning=True)
-        if found is not Integrity.SOUND:
-            reason = "disappeared from storage" if found is Integrity.LOST else "does not match its digest"
-            scope.note(f"artifact '{artifact.path}' {reason}: it is made anew")
-            log.warning("artifact is made anew", extra={"artifact": artifact.path, "reason": reason})
-        return found
 
     async def _remote(self, repo: GitRepository, scope: Scope) -> Remote:
         url = _url(repo)
@@ -180,7 +170,7 @@ class GitRepositoryController:
         await _announce(repo, target, included, scope)
         timeout = parse_duration(repo.spec.timeout)
         selection = Selection(repo.spec.ignore, repo.spec.sparse_checkout, repo.spec.recurse_submodules)
-        with scope.step("fetch"), _told_by_git(), _told_by_storage():
+        with scope.step("fetch"), _told_by_git(), _told_by_copying():
             commit = remote.commit_nowait(target)
             if commit is None:
                 commit = await scope.wait(remote.commit(target, timeout), note="commit from the git server")
@@ -191,52 +181,40 @@ class GitRepositoryController:
 
             key = f"{remote.key} {target.commit} {selection.key} {included.key}"
             packed = await self._store.content(key, produce)
-        with scope.step("store"), _told_by_storage():
-            artifact = await self._store.publish(_place(repo), f"{target.commit}.tar.gz", packed, target.revision)
-            artifact = _with_time_kept(artifact, repo.status.artifact)
-            await self._clean_up(repo, artifact)
+        with scope.step("store"), told_by_storage():
+            artifact = await self._storage.publish(
+                repo.metadata, f"{target.commit}.tar.gz", packed, target.revision, before=repo.status.artifact
+            )
+            await self._forget_mirrors()
         return self._stored(repo, artifact, included, scope, subject=commit.subject)
 
     async def _keep(self, repo: GitRepository, held: Artifact, included: Included, scope: Scope) -> Outcome:
-        """Nothing moved; only the address in the URL may be another one (SRC-COM-23)."""
+        """Nothing moved."""
         scope.note("no changes since last reconciliation")
-        await self._clean_up(repo, held)
-        revision = canonical_revision(held.revision)
-        artifact = msgspec.structs.replace(held, url=self._store.url(held.path), revision=revision)
+        artifact = await self._storage.keep(repo.metadata, held)
+        await self._forget_mirrors()
+        artifact = msgspec.structs.replace(artifact, revision=canonical_revision(held.revision))
         outcome = self._stored(repo, artifact, included, scope)
         return msgspec.structs.replace(outcome, remove=left_over(repo))
 
-    async def _clean_up(self, repo: GitRepository, current: Artifact) -> None:
-        """What is old goes; a failure of that is nobody's trouble."""
+    async def _forget_mirrors(self) -> None:
+        """Those that nobody uses any more; a failure of that is nobody's trouble."""
         with contextlib.suppress(OSError):
-            await self._store.collect(_place(repo), current)
-            await self._trees.collect()
             await self._remotes.collect()
 
     def _stored(
         self, repo: GitRepository, artifact: Artifact, included: Included, scope: Scope, *, subject: str = ""
     ) -> Outcome:
-        """The outcome of a run after which `artifact` is in storage; an event only when its content is new."""
-        scope.record(Read(stored_reference(artifact.path), FILE, artifact.digest))
-        message = f"stored artifact for revision '{artifact.revision}'"
-        before = repo.status.artifact
-        is_new = before is None or before.digest != artifact.digest
-        annotations = {f"{SOURCE_GROUP}/revision": artifact.revision, f"{SOURCE_GROUP}/digest": artifact.digest}
-        return Outcome(
-            reason="Succeeded",
-            message=message,
-            status=_observed(repo, artifact) | included.status,
-            conditions=(Condition(IN_STORAGE, "True", "Succeeded", message),),
-            event=_event(repo, subject, scope.causes) if is_new or _was_requested(scope.causes) else "",
-            event_reason="NewArtifact" if is_new else "GitOperationSucceeded",
-            event_annotations=annotations,
-            revision=artifact.revision,
-            after=parse_duration(repo.spec.interval),
+        return stored(
+            artifact,
+            scope,
+            before=repo.status.artifact,
+            message=f"stored artifact for revision '{artifact.revision}'",
+            interval=parse_duration(repo.spec.interval),
+            event=_event(subject),
+            unchanged="GitOperationSucceeded",
+            status=_observed(repo) | included.status,
         )
-
-
-def _place(repo: GitRepository) -> Place:
-    return Place("gitrepository", repo.metadata.namespace, repo.metadata.name)
 
 
 def _wanted(repo: GitRepository) -> WantedRef:
@@ -278,21 +256,13 @@ def _is_current(repo: GitRepository, held: Artifact, target: Resolved, included:
 
 
 async def _announce(repo: GitRepository, target: Resolved, included: Included, scope: Scope) -> None:
-    """Drift: seen by users only when building takes longer than a moment (SRC-COM-12, SRC-GIT-34)."""
+    """What is new: the commit, or what is included (SRC-COM-12, SRC-GIT-34)."""
     before = repo.status.artifact
-    reason, news = "NewRevision", f"new upstream revision '{target.revision}'"
     same_commit = before is not None and canonical_revision(before.revision) == target.revision
     if same_commit and not included.observed_by(repo.status):
-        reason, news = "IncludeChange", "included artifacts differ from last observed includes"
-    outdated = Condition(OUTDATED, "True", reason, news)
-    await scope.progress("Progressing", f"building artifact: {news}", [outdated])
-
-
-def _with_time_kept(artifact: Artifact, before: Artifact | None) -> Artifact:
-    """The same content at the same place is the same artifact: its time stays."""
-    if before is None or (before.path, before.digest) != (artifact.path, artifact.digest):
-        return artifact
-    return msgspec.structs.replace(artifact, last_update_time=before.last_update_time)
+        await announce("IncludeChange", "included artifacts differ from last observed includes", scope)
+    else:
+        await announce("NewRevision", f"new upstream revision '{target.revision}'", scope)
 
 
 def _with_proof(outcome: Outcome, proof: Verified) -> Outcome:
@@ -305,26 +275,20 @@ def _with_proof(outcome: Outcome, proof: Verified) -> Outcome:
     )
 
 
-def _observed(repo: GitRepository, artifact: Artifact) -> dict[str, object]:
-    """Fields of the status: the artifact, and the spec that shaped it; None removes a field."""
+def _observed(repo: GitRepository) -> dict[str, object]:
+    """The fields of the spec that shaped the artifact; None removes a field."""
     spec = repo.spec
-    fields: dict[str, object] = {
-        "artifact": {key: value for key, value in msgspec.to_builtins(artifact).items() if value is not None},
+    return {
         "observedIgnore": spec.ignore,
         "observedSparseCheckout": list(spec.sparse_checkout) or None,
         "observedRecurseSubmodules": spec.recurse_submodules or None,
     }
-    return fields
 
 
-def _event(repo: GitRepository, subject: str, causes: Sequence[Cause]) -> str:
+def _event(subject: str) -> str:
     if not subject:
         return "no changes since last reconciliation"
     return f"stored artifact for commit '{subject if len(subject) <= _SUBJECT else subject[:_SUBJECT] + '...'}'"
-
-
-def _was_requested(causes: Sequence[Cause]) -> bool:
-    return any(cause.what == "requested" for cause in causes)
 
 
 @contextlib.contextmanager
@@ -336,25 +300,10 @@ def _told_by_git() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told_by_storage() -> Iterator[None]:
-    """A full or failing disk leaves the artifact that was there as it was (REL-18)."""
+def _told_by_copying() -> Iterator[None]:
+    """An include that cannot be copied where it should go (SRC-GIT-35), apart from the disk's own failures."""
     try:
-        yield
+        with told_by_storage():
+            yield
     except CopyFailed as error:
         raise Retry("CopyFailure", str(error), condition=STORAGE_FAILED) from error
-    except OSError as error:
-        message = f"unable to archive artifact to storage: {error.strerror or error}"
-        raise Retry("ArchiveOperationFailed", message, condition=STORAGE_FAILED) from error
-
-
-@contextlib.contextmanager
-def _withdrawn_unless(held: Artifact | None, repo: GitRepository) -> Iterator[None]:
-    """A run that fails after the file was lost takes the artifact out of the status: it is not there (REL-17)."""
-    try:
-        yield
-    except StepError as error:
-        if held is None and repo.status.artifact is not None:
-            error.status = {**error.status, "artifact": None}
-        raise
-
-

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from headrace.core.egress import NO_TRUST, RemoteUrl, Trust, UrlRefused, parse_url
+from headrace.core.egress import NO_TRUST, RemoteUrl, Trust
+from headrace.source.access import TLS_KEYS, joined, text_of, trust_of
 
 SECRET_KEYS = (
-    "username", "password", "bearerToken", "identity", "known_hosts",
-    "ca.crt", "tls.crt", "tls.key", "caFile", "certFile", "keyFile",
+    "username", "password", "bearerToken", "identity", "known_hosts", *TLS_KEYS,
     "githubAppID", "githubAppInstallationID", "githubAppInstallationOwner", "githubAppPrivateKey",
 )  # fmt: skip
 """What is read of a Secret; a change of anything else in it wakes nobody."""
-
-
-PROXY_KEYS = ("address", "username", "password")
-"""What is read of a proxy's Secret."""
-_PROXY_ADDRESS = 2048
 
 
 class ProviderMismatch(ValueError):
@@ -37,7 +32,7 @@ class SshIdentity:
     @property
     def identity(self) -> bytes:
         """Bytes that are equal only for equal identities. A secret."""
-        return _joined(self.user.encode(), self.key, self.passphrase.encode(), self.known_hosts.encode())
+        return joined(self.user.encode(), self.key, self.passphrase.encode(), self.known_hosts.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +49,8 @@ class Credentials:
         """Bytes that are equal only for equal credentials. A secret."""
         ssh = self.ssh.identity if self.ssh else b""
         proxy = self.proxy
-        way = _joined(*(part.encode() for part in (proxy.text, proxy.username, proxy.password))) if proxy else b""
-        return _joined(self.authorization.encode(), self.trust.ca, self.trust.certificate, self.trust.key, ssh, way)
+        way = joined(*(part.encode() for part in (proxy.text, proxy.username, proxy.password))) if proxy else b""
+        return joined(self.authorization.encode(), self.trust.ca, self.trust.certificate, self.trust.key, ssh, way)
 
 
 def http_credentials(secret: Mapping[str, bytes], url: RemoteUrl) -> Credentials:
@@ -65,7 +60,7 @@ def http_credentials(secret: Mapping[str, bytes], url: RemoteUrl) -> Credentials
     """
     if any(key.startswith("githubApp") for key in secret):
         raise ProviderMismatch("secret has github app data but provider is not set to github")
-    return Credentials(_authorization(secret, url), _trust(secret) if url.scheme == "https" else NO_TRUST)
+    return Credentials(_authorization(secret, url), trust_of(secret) if url.scheme == "https" else NO_TRUST)
 
 
 def ssh_credentials(secret: Mapping[str, bytes], url: RemoteUrl) -> Credentials:
@@ -79,34 +74,15 @@ def ssh_credentials(secret: Mapping[str, bytes], url: RemoteUrl) -> Credentials:
     identity = SshIdentity(
         user=url.username or "git",
         key=secret["identity"],
-        passphrase=_text(secret, "password"),
+        passphrase=text_of(secret, "password"),
         known_hosts=secret["known_hosts"].decode("utf-8", "replace"),
     )
     return Credentials(ssh=identity)
 
 
-def proxy_of(secret: Mapping[str, bytes]) -> RemoteUrl:
-    """The proxy that a Secret describes (SRC-COM-31). Raises ValueError saying what is wrong, never with a value."""
-    address = _text(secret, "address").strip()
-    if not address:
-        raise ValueError("invalid proxy secret: key 'address' is missing")
-    if len(address) > _PROXY_ADDRESS:
-        raise ValueError(f"invalid proxy secret: 'address' is longer than {_PROXY_ADDRESS} characters")
-    try:
-        url = parse_url(address, ("http", "https", "socks5"))
-    except UrlRefused as error:
-        raise ValueError(f"invalid proxy secret: {error}") from None
-    username, password = _text(secret, "username"), _text(secret, "password")
-    return replace(url, username=username or url.username, password=password or url.password)
-
-
-def _joined(*parts: bytes) -> bytes:
-    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
-
-
 def _authorization(secret: Mapping[str, bytes], url: RemoteUrl) -> str:
-    token = _text(secret, "bearerToken")
-    username, password = _text(secret, "username"), _text(secret, "password")
+    token = text_of(secret, "bearerToken")
+    username, password = text_of(secret, "username"), text_of(secret, "password")
     if token and (url.username or url.password):
         raise ValueError("basic auth of the URL and bearerToken cannot be used together")
     if token and not username:
@@ -119,19 +95,3 @@ def _authorization(secret: Mapping[str, bytes], url: RemoteUrl) -> str:
     if not username and not password:
         return ""
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-
-
-def _trust(secret: Mapping[str, bytes]) -> Trust:
-    ca = secret.get("ca.crt") or secret.get("caFile") or b""
-    certificate = secret.get("tls.crt") or secret.get("certFile") or b""
-    key = secret.get("tls.key") or secret.get("keyFile") or b""
-    if bool(certificate) != bool(key):
-        raise ValueError("invalid secret: 'tls.crt' and 'tls.key' must be given together")
-    return Trust(ca=ca, certificate=certificate, key=key)
-
-
-def _text(secret: Mapping[str, bytes], key: str) -> str:
-    value = secret.get(key, b"").decode("utf-8", "replace")
-    if any(ord(char) < 32 for char in value.rstrip("\r\n")):
-        raise ValueError(f"invalid secret: '{key}' contains control characters")
-    return value.rstrip("\r\n") if key == "bearerToken" else value
