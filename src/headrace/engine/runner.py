@@ -21,6 +21,7 @@ from headrace.core.duration import format_duration
 from headrace.core.failpoints import failpoint_async
 from headrace.core.random import Random
 from headrace.core.secrecy import keeping_secrets
+from headrace.engine.boundary import admit
 from headrace.engine.controller import Controller
 from headrace.engine.cures import Cures
 from headrace.engine.failure import INTERNAL, TIMED_OUT, internal_error, leading, step_error
@@ -173,6 +174,7 @@ class Runner:
         if controller.suspended(obj):
             return Suspended()
         async with _within(controller.timeout(obj)):
+            await admit(obj, scope.reference, self._services.settings, scope)
             return Succeeded(await controller.reconcile(obj, scope))
 
     def _decode(self, live: LiveObject, controller: AnyController) -> Any:
@@ -299,9 +301,9 @@ class Runner:
                     self._keep(await writer.failed(live, error, after))
                 case Suspended():
                     self._keep(await writer.suspended(live))
-        except NotFound:
-            return Gone()
         except Exception as error:
+            if isinstance(error, NotFound) and self._is_about(error, scope):
+                return Gone()
             log.exception("status was not written", extra=_fields(scope.reference))
             failure = step_error(error) if isinstance(error, KubeError) else internal_error(error)
             return Failed(failure, self._next_try(scope, failure))

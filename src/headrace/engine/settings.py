@@ -33,3 +33,11 @@ class EngineSettings:
     """Label selector of the objects that are served: upstream's `--watch-label-selector`, the shards."""
     kinds: frozenset[str] = frozenset()
     """Kinds that are served (`--controllers`); empty for all."""
+    isolated: bool = False
+    """References lead to other namespaces only where the target consents (strict tenancy; off as Flux)."""
+    tenant_account: str = ""
+    """Account that reads the Secrets and ConfigMaps of an object that names none; empty: the engine itself, as Flux."""
+    min_interval: float = 0.0
+    """Seconds below which no interval of an object is followed; 0 as Flux."""
+    verified_namespaces: frozenset[str] = frozenset()
+    """Namespaces whose sources must be verified, `*` for all; empty as Flux."""

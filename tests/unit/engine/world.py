@@ -265,7 +265,8 @@ class Statuses:
         if live.reference not in self.objects.objects:
             return live
         stored = self.objects.objects[live.reference]
-        conditions = [{"type": "Ready", "status": ready, "reason": reason, "message": message}]
+        conditions = [{"type": "Ready", "status": ready, "reason": reason, "message": message,
+                       "lastTransitionTime": "2027-01-01T00:00:00Z"}]
         fields = {"conditions": conditions, "observedGeneration": live.metadata.generation}
         self.objects.put(live.reference, status=stored.get("status", {}) | fields)
         return self.objects.current(live.reference)
