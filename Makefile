@@ -53,6 +53,7 @@ bench: build ## measure: N=100 apps, OUT=FILE for JSON
 # --- checks ----------------------------------------------------------------------------------------------------
 
 test: build ## all tests; the record for `make conformance`
+	$(BIN)/python -m tests.servers.go_program
 	rm -rf $(RESULTS)
 	mkdir -p $(RESULTS)
 	$(MAKE) --no-print-directory test-unit test-cluster

@@ -86,14 +86,14 @@ def _version(program: Path) -> tuple[int, ...]:
     """The release of a `go` program; () when it does not run."""
     try:
         answer = subprocess.run([program, "version"], capture_output=True, text=True, timeout=60, check=True,
-                                env=_environment(program), cwd=ROOT)
+                                env=environment(program), cwd=ROOT)
     except (OSError, subprocess.SubprocessError):
         return ()
     match = re.search(r"\bgo(\d+(?:\.\d+)*)", answer.stdout)
     return tuple(map(int, match[1].split("."))) if match else ()
 
 
-def _environment(program: Path) -> dict[str, str]:
+def environment(program: Path) -> dict[str, str]:
     """The user's environment (proxies, GOFLAGS, GOPROXY), with what makes the build the same everywhere."""
     environment = dict(os.environ)
     environment |= {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
@@ -202,7 +202,7 @@ def _download_modules(toolchain: Toolchain, out: TextIO) -> None:
     print("Fetching Go modules", file=out, flush=True)
     for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
         command = [str(toolchain.program), "mod", "download"]
-        result = subprocess.run(command, cwd=GO_SOURCES, env=_environment(toolchain.program), stdin=subprocess.DEVNULL,
+        result = subprocess.run(command, cwd=GO_SOURCES, env=environment(toolchain.program), stdin=subprocess.DEVNULL,
                                 capture_output=True, text=True, check=False)
         if result.returncode == 0:
             return
@@ -215,7 +215,7 @@ def _compile(toolchain: Toolchain, package: str, output: Path, out: TextIO) -> N
     command = [str(toolchain.program), "build", "-v", *build_flags(), "-o", str(output), package]
     started = time.monotonic()
     progress = Progress(output.name, out)
-    with subprocess.Popen(command, cwd=GO_SOURCES, env=_environment(toolchain.program), stdin=subprocess.DEVNULL,
+    with subprocess.Popen(command, cwd=GO_SOURCES, env=environment(toolchain.program), stdin=subprocess.DEVNULL,
                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines = [line.rstrip() for line in process.stderr if not progress.note(line.strip())]
@@ -289,7 +289,7 @@ def verify() -> int:
         print("go.mod is not checked: no Go", file=sys.stderr)
         return 0
     command = [str(toolchain.program), "mod", "tidy", "-e", "-diff"]
-    return subprocess.run(command, cwd=GO_SOURCES, env=_environment(toolchain.program), check=False).returncode
+    return subprocess.run(command, cwd=GO_SOURCES, env=environment(toolchain.program), check=False).returncode
 
 
 def main(arguments: Sequence[str]) -> int:
