@@ -1,4 +1,4 @@
-"""Fixtures of faults: a world, and engines that can be killed."""
+"""Fixtures of faults: a world, engines that can be killed, and one that meets its cluster through a fault proxy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 from headrace.kube.client import Client
 from headrace.kube.discovery import Discovery
 from tests.cluster.kustomization.conftest import install_crds
-from tests.cluster.kustomization.world import World
+from tests.cluster.kustomization.world import RunningEngine, World, running_engine
 from tests.fault.killable import KillableEngines
 from tests.servers.control_plane import ControlPlane
+from tests.servers.fault_proxy import FaultProxy, fault_proxy
 from tests.servers.git_http import GitServer, Repository
 
 
@@ -30,3 +31,16 @@ async def engines(cluster: ControlPlane, world: World, tmp_path: Path) -> AsyncI
     killable = KillableEngines(cluster.kubeconfig, tmp_path / "state", world.namespace)
     yield killable
     await killable.kill()
+
+
+@pytest.fixture
+async def proxy(cluster: ControlPlane) -> AsyncIterator[FaultProxy]:
+    async with fault_proxy(cluster.config) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def engine(proxy: FaultProxy, world: World, tmp_path: Path) -> AsyncIterator[RunningEngine]:
+    """An engine whose every request goes through `proxy`."""
+    async with running_engine(proxy.config, tmp_path / "state", world.namespace) as running:
+        yield running

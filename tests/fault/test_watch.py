@@ -35,12 +35,6 @@ BROKEN = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "reason": "
 
 
 @pytest.fixture
-async def proxy(cluster: ControlPlane) -> AsyncIterator[FaultProxy]:
-    async with fault_proxy(cluster.config) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def clusters(proxy: FaultProxy) -> AsyncIterator[Clusters]:
     async with Clusters(proxy.config, watch=QUICK) as clusters:
         yield clusters

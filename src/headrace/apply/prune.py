@@ -18,7 +18,7 @@ from headrace.apply.inventory import Entries, UnreadableEntryError
 from headrace.apply.messages import cures
 from headrace.apply.target import Target
 from headrace.core.failpoints import failpoint_async
-from headrace.kube.errors import ConfigError, Conflict, KubeError, NotFound
+from headrace.kube.errors import ConfigError, Conflict, KubeError, NoMatch, NotFound
 from headrace.kube.resource import Resource
 from headrace.model.errors import Retry
 from headrace.model.plan import Action, Change, ChangeSet, InventoryEntry
@@ -143,6 +143,8 @@ async def _prune_one(
                 return Change(stale.reference, Action.UNCHANGED, reason=reason)
             return await _delete(target, resource, stale, labels, dry_run=dry_run)
     except KubeError as error:
+        if isinstance(error, NoMatch) and not await target.may_exist(stale.reference.group_kind):
+            return Change(stale.reference, Action.UNCHANGED, reason="cannot exist: nothing defines its kind")
         return _Failure(f"{stale.reference} delete failed: {error}", cures(stale.reference, error))
 
 
@@ -178,7 +180,9 @@ async def _delete(
             )
             await failpoint_async("prune-after-delete")
             return Change(reference, Action.DELETED, meta)
-        except NotFound:
+        except NotFound as error:
+            if not error.definite:
+                raise
             return Change(reference, Action.UNCHANGED, reason="is gone already")
         except Conflict:
             if attempt >= ATTEMPTS:

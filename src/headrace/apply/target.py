@@ -16,6 +16,7 @@ from headrace.apply.signature import SIGNATURE
 from headrace.core.clock import Clock
 from headrace.kube.client import Client
 from headrace.kube.cluster import Cluster
+from headrace.kube.definitions import is_defined
 from headrace.kube.errors import KubeError, NoMatch
 from headrace.kube.informer import Informer
 from headrace.kube.informers import Listener
@@ -49,6 +50,8 @@ class Target:
         self.unwatched: dict[GroupKind, str] = {}
         """Kinds that could not be watched, and why: their drift shows only at the interval."""
         self._cluster = cluster
+        self._defined: dict[GroupKind, bool] = {}
+        self._asking = asyncio.Lock()
 
     @property
     def name(self) -> str:
@@ -78,6 +81,19 @@ class Target:
     async def established(self, group_kind: GroupKind, version: str) -> None:
         """Return when a kind whose CRD was just established is served. Discovery lags a little behind."""
         await self._cluster.discovery.wait(*group_kind, version)
+
+    async def may_exist(self, group_kind: GroupKind) -> bool:
+        """Whether there may be objects of a kind that is not served: anything but sure knowledge says so (REL-06).
+        Asked once a run."""
+        async with self._asking:
+            if group_kind not in self._defined:
+                try:
+                    self._defined[group_kind] = await is_defined(
+                        self._cluster.client, self._cluster.discovery, *group_kind)
+                except KubeError as error:
+                    log.info("definitions cannot be read", extra={"kind": group_kind[1], "error": str(error)})
+                    self._defined[group_kind] = True
+            return self._defined[group_kind]
 
     # -- drift -----------------------------------------------------------------------------------------------------
 

@@ -71,7 +71,9 @@ class Targets:
         resource = await management.discovery.resource("", "ServiceAccount", "v1")
         try:
             await management.client.get(resource, scope.live.metadata.namespace, account, metadata_only=True)
-        except NotFound:
+        except NotFound as error:
+            if not error.definite:
+                raise
             return False
         return True
 

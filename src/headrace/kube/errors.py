@@ -110,6 +110,12 @@ class Forbidden(ApiError):
 class NotFound(ApiError):
     """404: no such object, or no such path."""
 
+    @property
+    def definite(self) -> bool:
+        """Whether the server looked for the object. A path that it does not know says nothing about objects: the kind
+        may not be served any more, or not yet."""
+        return self.details is not None and bool(self.details.name)
+
 
 class Conflict(ApiError):
     """409: a resourceVersion or uid precondition failed, or a field belongs to another manager."""
