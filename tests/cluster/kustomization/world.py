@@ -20,7 +20,7 @@ from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
 from headrace.controllers.gitrepository import GitRepositoryController
 from headrace.controllers.kustomization import KustomizationController, KustomizationOptions
-from headrace.core.clock import SystemClock
+from headrace.core.clock import Clock, SystemClock
 from headrace.core.egress import Egress, EgressPolicy
 from headrace.core.random import Random
 from headrace.engine.access import ClusterAccess
@@ -31,6 +31,7 @@ from headrace.kube.cluster import Clusters
 from headrace.kube.config import ClientConfig
 from headrace.kube.discovery import Discovery
 from headrace.kube.errors import NotFound
+from headrace.kube.informer import WatchSettings
 from headrace.kube.resource import Resource
 from headrace.kube.watch import Selection, watch
 from headrace.model.objects import LiveObject
@@ -94,13 +95,14 @@ class RunningEngine:
 
 @contextlib.asynccontextmanager
 async def running_engine(
-    config: ClientConfig, directory: Path, namespace: str, options: KustomizationOptions | None = None
+    config: ClientConfig, directory: Path, namespace: str, options: KustomizationOptions | None = None,
+    *, clock: Clock | None = None, watch: WatchSettings | None = None,
 ) -> AsyncIterator[RunningEngine]:
     """An engine that serves the objects of one namespace."""
-    clock, random = SystemClock(), Random()
+    clock, random = clock or SystemClock(), Random()
     settings = EngineSettings(namespaces=(namespace,), min_retry_delay=0.2)
     async with contextlib.AsyncExitStack() as stack:
-        clusters = await stack.enter_async_context(Clusters(config, clock=clock, random=random))
+        clusters = await stack.enter_async_context(Clusters(config, clock=clock, random=random, watch=watch))
         toolbox = await stack.enter_async_context(Toolbox(size=1))
         egress = Egress(EgressPolicy(allow_hosts=frozenset({"127.0.0.1"})))
         stack.push_async_callback(egress.close)
