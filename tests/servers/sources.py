@@ -44,6 +44,8 @@ class RecordedScope:
     notes: list[str] = field(default_factory=list)
     events: list[tuple[str, str, bool]] = field(default_factory=list)
     said: list[tuple[str, str, tuple[Condition, ...]]] = field(default_factory=list)
+    subscribed: tuple[Reference, ...] = ()
+    spared: frozenset[Reference] = frozenset()
 
     async def read(self, reference: Reference, part: Part, *, version: str = "") -> LiveObject | None:
         live = self.objects.get(reference)
@@ -55,6 +57,16 @@ class RecordedScope:
 
     def forget_parts(self, name: str) -> None:
         self.reads = [read for read in self.reads if read.part != name]
+
+    @property
+    def readers(self) -> tuple[Reference, ...]:
+        return self.subscribed
+
+    def spare(self, readers: Iterable[Reference]) -> None:
+        self.spared = frozenset(readers)
+
+    async def defer(self, note: str) -> None:
+        self.note(note)
 
     async def wait(self, what: Awaitable[T], *, on: Iterable[Reference] = (), note: str = "") -> T:
         return await what

@@ -72,6 +72,20 @@ class Trees:
             self._leases[path] -= 1
             self._used[path] = self._clock.monotonic()
 
+    @contextlib.asynccontextmanager
+    async def opened(self, digest: str) -> AsyncIterator[Tree | None]:
+        """The files of the tar with this digest if they are open already, None if not."""
+        path = self._store.tree_path(digest)
+        if not digest or not path.is_dir():
+            yield None
+            return
+        self._leases[path] += 1
+        try:
+            yield Tree(path, digest)
+        finally:
+            self._leases[path] -= 1
+            self._used[path] = self._clock.monotonic()
+
     async def _opened(self, artifact: Artifact) -> str:
         """The digest of the tree, which is on disk afterwards."""
         known = self._known.get(artifact.digest) or self._store.known_tar_digest(artifact.digest)

@@ -24,6 +24,7 @@ from headrace.artifact.server import artifact_application
 from headrace.artifact.store import FILE, Store, stored_reference
 from headrace.artifact.trees import Trees
 from headrace.cli import paths
+from headrace.controllers.consumers import Consumers
 from headrace.controllers.decryption import DecryptionPolicy
 from headrace.controllers.gitrepository import GitRepositoryController
 from headrace.controllers.kustomization import KustomizationController, KustomizationOptions
@@ -231,11 +232,12 @@ class Runtime:
             store.mirrors, key=store.installation_key(), egress=egress, clock=self._clock,
             match_versions=toolbox_versions(toolbox), changed=moved,
         )  # fmt: skip
+        consumers = Consumers()
         kustomization = KustomizationController(
-            clusters=clusters, toolbox=toolbox, trees=trees, store=applied, clock=self._clock,
+            clusters=clusters, toolbox=toolbox, trees=trees, store=applied, clock=self._clock, consumers=consumers,
             options=self._kustomization_options(),
         )  # fmt: skip
-        return GitRepositoryController(remotes, store, trees, self._clock), kustomization
+        return GitRepositoryController(remotes, store, trees, self._clock, consumers), kustomization
 
     def _kustomization_options(self) -> KustomizationOptions:
         settings, strict = self._settings, self._settings.strict

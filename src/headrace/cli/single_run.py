@@ -54,6 +54,16 @@ class SingleRun:
     def forget_parts(self, name: str) -> None:
         """Nothing was recorded."""
 
+    @property
+    def readers(self) -> tuple[Reference, ...]:
+        return ()
+
+    def spare(self, readers: Iterable[Reference]) -> None:
+        """Nobody is woken."""
+
+    async def defer(self, note: str) -> None:
+        """A command has no lanes."""
+
     async def wait(self, what: Awaitable[T], *, on: Iterable[Reference] = (), note: str = "") -> T:
         return await what
 

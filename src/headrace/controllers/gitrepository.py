@@ -19,6 +19,7 @@ from headrace.api.kinds import KINDS
 from headrace.api.meta import FINALIZER, SOURCE_GROUP
 from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
+from headrace.controllers.consumers import Consumers
 from headrace.controllers.git_access import CREDENTIALS, NOT_SUPPORTED, credentials
 from headrace.controllers.git_includes import Included, opened, read_included
 from headrace.controllers.git_verification import (
@@ -74,11 +75,13 @@ class GitRepositoryController:
     finalizer = FINALIZER
     parts: tuple[Part, ...] = (CREDENTIALS, PROXY, ARTIFACT, VERIFICATION_KEYS)
 
-    def __init__(self, remotes: Remotes, store: Store, trees: Trees, clock: Clock) -> None:
+    def __init__(
+        self, remotes: Remotes, store: Store, trees: Trees, clock: Clock, consumers: Consumers | None = None
+    ) -> None:
         self._remotes = remotes
         self._store = store
         self._trees = trees
-        self._storage = SourceStorage("gitrepository", store, trees)
+        self._storage = SourceStorage("gitrepository", store, trees, consumers)
         self._clock = clock
 
     def timeout(self, repo: GitRepository) -> float:
@@ -181,12 +184,13 @@ class GitRepositoryController:
 
             key = f"{remote.key} {target.commit} {selection.key} {included.key}"
             packed = await self._store.content(key, produce)
+        news = await self._storage.concerns(packed, scope)
         with scope.step("store"), told_by_storage():
             artifact = await self._storage.publish(
                 repo.metadata, f"{target.commit}.tar.gz", packed, target.revision, before=repo.status.artifact
             )
             await self._forget_mirrors()
-        return self._stored(repo, artifact, included, scope, subject=commit.subject)
+        return self._stored(repo, artifact, included, scope, subject=commit.subject, news=news)
 
     async def _keep(self, repo: GitRepository, held: Artifact, included: Included, scope: Scope) -> Outcome:
         """Nothing moved."""
@@ -203,8 +207,9 @@ class GitRepositoryController:
             await self._remotes.collect()
 
     def _stored(
-        self, repo: GitRepository, artifact: Artifact, included: Included, scope: Scope, *, subject: str = ""
-    ) -> Outcome:
+        self, repo: GitRepository, artifact: Artifact, included: Included, scope: Scope, *, subject: str = "",
+        news: bool = True,
+    ) -> Outcome:  # fmt: skip
         return stored(
             artifact,
             scope,
@@ -213,6 +218,7 @@ class GitRepositoryController:
             interval=parse_duration(repo.spec.interval),
             event=_event(subject),
             unchanged="GitOperationSucceeded",
+            news=news,
             status=_observed(repo) | included.status,
         )
 

@@ -34,6 +34,7 @@ from headrace.apply.target import Target
 from headrace.apply.waiter import Checked, HealthWait, Unhealthy, wait_gone
 from headrace.controllers.attempt import SUCCEEDED, Attempt, inventory_status
 from headrace.controllers.coherence import Coherence
+from headrace.controllers.consumers import Consumers
 from headrace.controllers.decryption import DecryptionPolicy, check_decryption, keep_secret, read_keys
 from headrace.controllers.dependencies import INVALID_EXPRESSION, TERMINAL, Dependencies
 from headrace.controllers.handover import Handovers
@@ -112,12 +113,13 @@ class KustomizationController:
 
     def __init__(
         self, *, clusters: Clusters, toolbox: Tools, trees: Trees, store: AppliedStore, clock: Clock,
-        options: KustomizationOptions | None = None,
+        consumers: Consumers | None = None, options: KustomizationOptions | None = None,
     ) -> None:
         self._toolbox = toolbox
         self._trees = trees
         self._store = store
         self._clock = clock
+        self._consumers = consumers or Consumers()
         self._options = options or KustomizationOptions()
         self._sources = Sources(self._options.sources, clock)
         self._coherence = Coherence()
@@ -187,6 +189,7 @@ class KustomizationController:
                 said = "unable to prune objects: the service account to impersonate does not exist"
                 log.warning(said, extra={"object": str(scope.live.reference), "objects": len(owned)})
                 scope.event(PRUNE_FAILED, said, warning=True)
+        self._consumers.forget(scope.live.reference)
         await self._store.forget(obj.metadata.uid)
         self._handovers.forget(obj.metadata.uid)
         self._coherence.forget(obj.metadata.uid)
@@ -258,11 +261,13 @@ class _Run:
         inputs = self._inputs(variables, keys)
         if await self._is_current(inputs):
             self._scope.note("nothing that was read has changed, and nothing that was delivered")
+            self._remember()
             return Delivered(ChangeSet(), _owned(self._ks))
         manifests = await self._render(variables, keys)
         self._attempt.digest = manifests.digest
         await self._say("Detecting drift")
         self._records.delivered(None)
+        self._controller._consumers.forget(self._scope.live.reference)
         try:
             with self._scope.step("apply"):
                 delivered = await self._deliverer.deliver(manifests, _owned(self._ks))
@@ -272,7 +277,13 @@ class _Run:
             raise failure.error from failure
         if not manifests.remote and delivered.delayed is None:
             self._records.delivered(LastDelivery(inputs, self._artifact.digest, manifests.digest, manifests.reads))
+            self._remember()
         return delivered
+
+    def _remember(self) -> None:
+        """Have the source know what would concern this delivery."""
+        if self._records.delivery is not None:
+            self._controller._consumers.delivered(self._scope.live.reference, self._records.delivery.reads)
 
     async def _is_current(self, inputs: str) -> bool:
         """Whether the last delivery is still what is wanted and what there is (skip)."""

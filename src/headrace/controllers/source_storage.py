@@ -16,6 +16,7 @@ from headrace.api.meta import SOURCE_GROUP
 from headrace.artifact.pack import Packed
 from headrace.artifact.store import FILE, Integrity, Place, Store, stored_reference
 from headrace.artifact.trees import Trees
+from headrace.controllers.consumers import Consumers
 from headrace.model.artifact import Artifact
 from headrace.model.errors import Retry, StepError
 from headrace.model.objects import Metadata
@@ -33,12 +34,16 @@ NEW_ARTIFACT = "NewArtifact"
 
 
 class SourceStorage:
-    """The artifacts of all objects of one kind; `kind` is the first segment of their paths, in lower case."""
+    """The artifacts of all objects of one kind; `kind` is the first segment of their paths, in lower case.
 
-    def __init__(self, kind: str, store: Store, trees: Trees) -> None:
+    `consumers` know what those who deliver from here have read; without them every new content concerns all.
+    """
+
+    def __init__(self, kind: str, store: Store, trees: Trees, consumers: Consumers | None = None) -> None:
         self._kind = kind
         self._store = store
         self._trees = trees
+        self._consumers = consumers or Consumers()
 
     def place(self, metadata: Metadata) -> Place:
         """Where the artifacts of an object are."""
@@ -60,6 +65,21 @@ class SourceStorage:
         scope.note(f"artifact '{artifact.path}' {reason}: it is made anew")
         log.warning("artifact is made anew", extra={"artifact": artifact.path, "reason": reason})
         return None
+
+    async def concerns(self, packed: Packed, scope: Scope) -> bool:
+        """Whether a new content is news to anybody; those to whom it is none are spared (they run in the last lane).
+
+        When all are, and nobody asked for the run, it goes on in the last lane itself: the delivery that a commit is
+        about comes first. A source without readers is news. Raises Superseded.
+        """
+        readers = scope.readers
+        async with self._trees.opened(packed.tar_digest) as tree:
+            spared = await self._consumers.unconcerned(readers, tree) if tree else frozenset()
+        scope.spare(spared)
+        if not readers or len(spared) < len(readers) or was_requested(scope.causes):
+            return True
+        await scope.defer("the new content is none that any delivery has read")
+        return False
 
     async def publish(
         self,
@@ -114,6 +134,7 @@ def stored(
     interval: float,
     event: str,
     unchanged: str,
+    news: bool = True,
     reason: str = "Succeeded",
     new_reason: str = NEW_ARTIFACT,
     status: dict[str, object] | None = None,
@@ -121,7 +142,7 @@ def stored(
     """The outcome of a run after which `artifact` is in storage, watched for the loss of its file.
 
     `event` is told with `new_reason` when the content is new, with `unchanged` as reason when a person asked for the
-    run (SRC-COM-24..26). `status` are the kind's own fields beside the artifact; None removes one.
+    run (SRC-COM-24..26); content that is no `news` to those who deliver it has no event. `status` are the kind's own fields beside the artifact; None removes one.
     """
     scope.record(Read(stored_reference(artifact.path), FILE, artifact.digest))
     is_new = before is None or before.digest != artifact.digest
@@ -130,7 +151,7 @@ def stored(
         message=message,
         status={"artifact": shown(artifact), **(status or {})},
         conditions=(Condition(IN_STORAGE, "True", reason, message),),
-        event=event if is_new or was_requested(scope.causes) else "",
+        event=event if (is_new and news) or was_requested(scope.causes) else "",
         event_reason=new_reason if is_new else unchanged,
         event_annotations={
             f"{SOURCE_GROUP}/revision": artifact.revision,

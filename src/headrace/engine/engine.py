@@ -32,7 +32,7 @@ from headrace.kube.errors import KubeError
 from headrace.model.objects import LiveObject
 from headrace.model.reference import MANAGEMENT_CLUSTER, Reference
 from headrace.model.scope import StatusWriter
-from headrace.model.trace import RETRY, REVISION, Cause, Lane, Trace
+from headrace.model.trace import LAST, RETRY, REVISION, Cause, Lane, Trace
 
 log = logging.getLogger(__name__)
 
@@ -165,10 +165,11 @@ class Engine:
         self._pumping = False
         self._queue.advance()
         while self._slots.free:
-            returning, queued = self._slots.best(), None if self._draining else self._queue.best()
+            last = self._slots.open_to(LAST)
+            returning, queued = self._slots.best(), None if self._draining else self._queue.best(last=last)
             if returning is not None and (queued is None or returning <= queued):
                 self._slots.grant()
-            elif queued is not None and (entry := self._queue.take()) is not None:
+            elif queued is not None and (entry := self._queue.take(last=last)) is not None:
                 self._start(entry)
             else:
                 break
@@ -269,7 +270,8 @@ class Engine:
         if new is None and isinstance(still := self._access.get(reference), LiveObject):
             new = still
         for reader, part in self._graph.moved(reference, new):
-            self._wake_reader(reader, Cause("changed", reference, part))
+            lane = LAST if self._graph.is_spared(reader, reference) else REVISION
+            self._wake(reader, lane, Cause("changed", reference, part))
         if new is not None and new.partial and reference not in self._evaluating and self._must_look(new):
             self._evaluating.add(reference)
             self._spawn(self._evaluate(reference), name=f"evaluate {reference}")

@@ -60,6 +60,7 @@ class Graph:
         self._subscriptions: dict[Reference, _Subscriptions] = {}
         self._waiting: dict[Reference, tuple[Reference, ...]] = {}
         self._cycles: dict[Reference, tuple[Reference, ...]] = {}
+        self._spared: dict[Reference, frozenset[Reference]] = {}
         for part in parts:
             self.know(part)
 
@@ -107,6 +108,7 @@ class Graph:
         subscriptions = self._subscriptions.pop(reader, None)
         for key in subscriptions.keys() if subscriptions else ():
             self._unsubscribe(reader, key)
+        self._spared.pop(reader, None)
         self.ended_wait(reader)
 
     def reads(self, reader: Reference) -> tuple[Read, ...]:
@@ -123,6 +125,14 @@ class Graph:
         """Who is subscribed to any part of an object."""
         by_part = self._readers.get(reference, {})
         return tuple(sorted(set().union(*by_part.values())))
+
+    def spare(self, reference: Reference, readers: Iterable[Reference]) -> None:
+        """Note who has nothing to do about the present state of an object but to say that it has seen it."""
+        self._spared[reference] = frozenset(readers)
+
+    def is_spared(self, reader: Reference, reference: Reference) -> bool:
+        """Whether `spare` named the reader last time."""
+        return reader in self._spared.get(reference, ())
 
     def __contains__(self, reference: Reference) -> bool:
         return reference in self._readers

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 from headrace.core.clock import Clock
 from headrace.model.reference import Reference
-from headrace.model.trace import HUMAN, INTERVAL, RETRY, REVISION, Cause, Lane
+from headrace.model.trace import HUMAN, INTERVAL, LAST, RETRY, REVISION, Cause, Lane
 
-LANES = (HUMAN, REVISION, RETRY, INTERVAL)
+LANES = (HUMAN, REVISION, RETRY, INTERVAL, LAST)
 
 RELIEF = 8
 """One of so many takes serves the least urgent lane, so that no flood of urgent work starves the rest (REL-39)."""
@@ -119,16 +119,16 @@ class Queue:
         if waiting is self._queued:
             self._lines[entry.lane].add(reference)
 
-    def best(self) -> Lane | None:
-        """The lane that the next `take` serves; None when nothing is queued."""
-        return next(self._occupied(), None)
+    def best(self, *, last: bool = True) -> Lane | None:
+        """The lane that the next `take` serves; None when nothing is queued. `last`: whether the last lane counts."""
+        return next(self._occupied(last), None)
 
-    def take(self) -> Entry | None:
+    def take(self, *, last: bool = True) -> Entry | None:
         """The next object to run, None when nothing is queued. It counts as running until `done`."""
-        lanes = list(self._occupied())
-        if not lanes:
+        lane = self.best(last=last)
+        if lane is None:
             return None
-        reference = self._lines[lanes[0]].pop()
+        reference = self._lines[lane].pop()
         entry = self._queued.pop(reference)
         self._takes += 1
         self._running.add(reference)
@@ -158,9 +158,9 @@ class Queue:
         self._resting.pop(reference, None)
         self._known.discard(reference)
 
-    def _occupied(self) -> Iterator[Lane]:
+    def _occupied(self, last: bool) -> Iterator[Lane]:
         """Lanes with objects, in the order in which they are served now."""
-        lanes: Iterable[Lane] = (lane for lane in LANES if self._lines[lane].turns)
+        lanes: Iterable[Lane] = (lane for lane in LANES if self._lines[lane].turns and (last or lane < LAST))
         if self._takes % RELIEF == RELIEF - 1:
             lanes = reversed(list(lanes))
         return iter(lanes)

@@ -112,14 +112,14 @@ class Runner:
     def begin(self, entry: Entry) -> None:
         """A run is about to start, with a slot held. What moves from now on is compared with what the run reads: an
         event between here and the run's first step must not make it run twice."""
-        self._services.slots.occupy()
+        self._services.slots.occupy(entry.lane)
         self._services.graph.begin(entry.reference)
 
     async def run(self, entry: Entry) -> None:
         """One run of one object, begun before; the slot is given back. Never raises but when cancelled."""
         live = self.freshest.get(entry.reference)
         if not isinstance(live, LiveObject):
-            self._services.slots.give()
+            self._services.slots.give(entry.lane)
             self._do_without(entry, live)
             return
         scope = RunScope(live, entry, self._services)
@@ -130,7 +130,7 @@ class Runner:
         finally:
             del self.scopes[entry.reference]
             if scope.holds_slot:
-                self._services.slots.give()
+                self._services.slots.give(scope.lane)
 
     def _do_without(self, entry: Entry, found: Unwatched | None) -> None:
         """The object is gone, or its watch is: then nothing is known, and the run is put off."""

@@ -23,7 +23,7 @@ from headrace.model.outcome import Condition
 from headrace.model.plan import InventoryEntry
 from headrace.model.read import Part, Read
 from headrace.model.reference import Reference
-from headrace.model.trace import REVISION, Cause, Step
+from headrace.model.trace import LAST, REVISION, Cause, Step
 
 T = TypeVar("T")
 
@@ -68,6 +68,7 @@ class RunScope:
         self._progress = Progress(self._write_progress, services.clock, services.spawn,
                                   first_at=self._started + services.settings.progress_after)
         self.holds_slot = True
+        self.lane = entry.lane
         self.superseded = ""
         self.retry_interval: float | None = None
         self.steps: list[Step] = []
@@ -165,6 +166,24 @@ class RunScope:
         finally:
             self.activities.remove(activity)
 
+    @property
+    def readers(self) -> tuple[Reference, ...]:
+        """See `Scope.readers`."""
+        return self._services.graph.readers(self.reference)
+
+    def spare(self, readers: Iterable[Reference]) -> None:
+        """See `Scope.spare`."""
+        self._services.graph.spare(self.reference, readers)
+
+    async def defer(self, note: str) -> None:
+        """See `Scope.defer`."""
+        async def change_lane() -> None:
+            self.lane = LAST
+
+        self.note(note)
+        if self.lane != LAST:
+            await self.wait(change_lane(), note=note)
+
     def interrupt(self, cause: Cause) -> None:
         """A wake-up makes the waiting of this run pointless, what it waits for now and later."""
         if self.superseded:
@@ -201,7 +220,7 @@ class RunScope:
         self._waits += 1
         if self.holds_slot:
             self.holds_slot = False
-            self._services.slots.give()
+            self._services.slots.give(self.lane)
         try:
             yield
         except (asyncio.CancelledError, Superseded):
@@ -222,7 +241,7 @@ class RunScope:
         # Another wait may begin and end while this one is in line for a slot; both must not take one.
         async with self._resuming:
             if self._waits == 0 and not self.holds_slot:
-                await self._services.slots.take(self._entry.lane)
+                await self._services.slots.take(self.lane)
                 self.holds_slot = True
 
     # -- trace ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Worker slots: how many runs work at the same time. A run that waits gives its slot back and queues for another.
 
 Pure bookkeeping: the engine's dispatcher is the only arbiter between runs that want to go on and objects that want to
-start, so that lanes hold across both.
+start, so that lanes hold across both. The last lane has a small share of the slots: what matters finds an API server
+that is not busy with what does not.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import heapq
 import itertools
 from collections.abc import Callable
 
-from headrace.model.trace import Lane
+from headrace.model.trace import LAST, Lane
+
+LAST_SHARE = 4
+"""Runs of the last lane that work at the same time."""
 
 
 class Slots:
@@ -20,19 +24,26 @@ class Slots:
     def __init__(self, size: int, changed: Callable[[], None]) -> None:
         self.size = size
         self.free = size
+        self._last = 0
         self._changed = changed
         self._line: list[tuple[Lane, int, asyncio.Future[None]]] = []
         self._sequence = itertools.count()
 
-    def occupy(self) -> None:
-        """Take a free slot; raises RuntimeError when there is none."""
-        if self.free <= 0:
+    def open_to(self, lane: Lane) -> bool:
+        """Whether there is a slot for a run of this lane."""
+        return self.free > 0 and (lane < LAST or self._last < LAST_SHARE)
+
+    def occupy(self, lane: Lane) -> None:
+        """Take a free slot; raises RuntimeError when there is none for the lane."""
+        if not self.open_to(lane):
             raise RuntimeError("no slot is free")
         self.free -= 1
+        self._last += lane == LAST
 
-    def give(self) -> None:
-        """Give a slot back."""
+    def give(self, lane: Lane) -> None:
+        """Give a slot back that was taken for `lane`."""
         self.free += 1
+        self._last -= lane == LAST
         self._changed()
 
     async def take(self, lane: Lane) -> None:
@@ -44,17 +55,18 @@ class Slots:
             await granted
         except asyncio.CancelledError:
             if granted.done() and not granted.cancelled():
-                self.give()
+                self.give(lane)
             raise
 
     def best(self) -> Lane | None:
-        """The lane of the first that waits for a slot."""
+        """The lane of the first that waits for a slot and may have one."""
         while self._line and self._line[0][2].done():
             heapq.heappop(self._line)
-        return self._line[0][0] if self._line else None
+        return self._line[0][0] if self._line and self.open_to(self._line[0][0]) else None
 
     def grant(self) -> None:
         """Give a free slot to the first that waits."""
-        if self.best() is not None:
-            self.occupy()
+        lane = self.best()
+        if lane is not None:
+            self.occupy(lane)
             heapq.heappop(self._line)[2].set_result(None)

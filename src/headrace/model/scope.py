@@ -55,6 +55,20 @@ class Scope(Protocol):
         """
         ...
 
+    @property
+    def readers(self) -> tuple[Reference, ...]:
+        """Who is subscribed to any part of this object."""
+        ...
+
+    def spare(self, readers: Iterable[Reference]) -> None:
+        """Have these readers run in the last lane when the status that this run is about to write wakes them: they
+        will find that nothing they use has changed."""
+        ...
+
+    async def defer(self, note: str) -> None:
+        """Go on in the last lane: what is left to do changes nothing for anybody. Raises Superseded as `wait`."""
+        ...
+
     def step(self, name: str) -> AbstractContextManager[None]:
         """Time a named step in the trace."""
         ...

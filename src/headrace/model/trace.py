@@ -16,6 +16,8 @@ HUMAN = Lane(0)
 REVISION = Lane(1)
 RETRY = Lane(2)
 INTERVAL = Lane(3)
+LAST = Lane(4)
+"""Bookkeeping that changes nothing delivered: it never holds up what does, and few such runs go on at a time."""
 
 
 class Cause(msgspec.Struct, frozen=True, gc=False):

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from headrace.api.kinds import KUSTOMIZATION
+from headrace.api.kinds import GIT_REPOSITORY, KUSTOMIZATION
 from tests.cluster.kustomization.world import DEADLINE, RunningEngine, World, config_map, deployment
 
 
@@ -89,3 +89,35 @@ async def test_a_commit_that_touches_nothing_that_was_read_only_moves_the_revisi
     await budget.spends({"create events": 1, "patch gitrepositories/status": 1, "patch kustomizations/status": 1})
     trace = await engine.until_trace(world.reference(), lambda trace: revision in trace.message)
     assert "build" not in [step.name for step in trace.steps]
+
+
+async def test_whom_a_commit_is_about_goes_first_and_the_others_only_note_the_revision(
+    world: World, engine: RunningEngine
+) -> None:
+    """All have sources of their own of one repository; what they are told is the revision, without an event."""
+    names = [f"app{number}" for number in range(8)]
+    world.commit({f"{name}/map.yaml": config_map(name, k="1") for name in names})
+    for name in names:
+        await world.source(name)
+        source = {"kind": "GitRepository", "name": name}
+        await world.kustomization(name, path=f"./{name}", targetNamespace=world.namespace, sourceRef=source)
+    for name in names:
+        await world.ready(name)
+        await world.until_event("ConfigMap/", name=name)
+        await world.until_event("stored artifact", kind="GitRepository", name=name)
+
+    budget = Budget(engine)
+    revision = world.commit({"app5/map.yaml": config_map("app5", k="2")})
+    await world.request(GIT_REPOSITORY, "app0")
+    for name in names:
+        await world.ready(name, revision=revision)
+    await budget.spends({
+        "create events": 3, "patch gitrepositories/status": 8, "patch kustomizations/status": 8,
+        "patch configmaps": 1, "patch configmaps (dry-run)": 1,
+    })  # fmt: skip
+    about, others = world.reference("app5"), [world.reference(name) for name in names if name not in ("app0", "app5")]
+    ends = {}
+    for reference in (about, *others):
+        trace = await engine.until_trace(reference, lambda trace: revision in trace.message)
+        ends[reference] = trace.started + trace.duration
+    assert min(ends, key=ends.__getitem__) == about

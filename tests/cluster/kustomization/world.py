@@ -18,6 +18,7 @@ from headrace.api.kinds import GIT_REPOSITORY, KUSTOMIZATION, KindInfo
 from headrace.apply.applied import AppliedStore
 from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
+from headrace.controllers.consumers import Consumers
 from headrace.controllers.gitrepository import GitRepositoryController
 from headrace.controllers.kustomization import KustomizationController, KustomizationOptions
 from headrace.core.clock import Clock, SystemClock
@@ -115,10 +116,12 @@ async def running_engine(
             store.mirrors, key=b"k" * 32, egress=egress, clock=clock, match_versions=_no_versions,
             changed=lambda *changed: engines[0].changed(*changed),
         )
+        consumers = Consumers()
         controllers = [
-            GitRepositoryController(remotes, store, trees, clock),
+            GitRepositoryController(remotes, store, trees, clock, consumers),
             KustomizationController(
-                clusters=clusters, toolbox=toolbox, trees=trees, store=applied, clock=clock, options=options
+                clusters=clusters, toolbox=toolbox, trees=trees, store=applied, clock=clock, consumers=consumers,
+                options=options,
             ),
         ]
         client = clusters.management.client

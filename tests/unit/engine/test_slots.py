@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from headrace.engine.slots import Slots
-from headrace.model.trace import HUMAN, INTERVAL, REVISION, Lane
+from headrace.engine.slots import LAST_SHARE, Slots
+from headrace.model.trace import HUMAN, INTERVAL, LAST, REVISION, Lane
 from tests.unit.engine.virtual_clock import settle
 
 
@@ -28,7 +28,7 @@ class Line:
 def full(size: int = 1) -> Slots:
     slots = Slots(size, lambda: None)
     for _ in range(size):
-        slots.occupy()
+        slots.occupy(INTERVAL)
     return slots
 
 
@@ -38,7 +38,7 @@ async def test_slots_go_by_lane_and_then_by_arrival() -> None:
     for name, lane in (("i", INTERVAL), ("r1", REVISION), ("r2", REVISION), ("h", HUMAN)):
         await line.join(name, lane)
     for _ in range(4):
-        slots.give()
+        slots.give(INTERVAL)
         slots.grant()
         await settle()
     assert line.served == ["h", "r1", "r2", "i"]
@@ -52,7 +52,7 @@ async def test_who_leaves_the_line_takes_no_slot_along() -> None:
     await line.join("patient", INTERVAL)
     line.tasks["impatient"].cancel()
     await settle()
-    slots.give()
+    slots.give(INTERVAL)
     slots.grant()
     await settle()
     assert line.served == ["patient"]
@@ -62,7 +62,7 @@ async def test_a_slot_granted_to_a_task_that_is_cancelled_meanwhile_is_given_bac
     slots = full()
     line = Line(slots)
     await line.join("unlucky", HUMAN)
-    slots.give()
+    slots.give(INTERVAL)
     slots.grant()
     line.tasks["unlucky"].cancel()
     await settle()
@@ -71,16 +71,32 @@ async def test_a_slot_granted_to_a_task_that_is_cancelled_meanwhile_is_given_bac
 
 def test_no_more_slots_are_taken_than_there_are() -> None:
     with pytest.raises(RuntimeError):
-        full(2).occupy()
+        full(2).occupy(INTERVAL)
 
 
 async def test_whoever_watches_is_told_when_a_slot_is_given_or_asked_for() -> None:
     told: list[int] = []
     slots = Slots(1, lambda: told.append(slots.free))
-    slots.occupy()
-    slots.give()
+    slots.occupy(INTERVAL)
+    slots.give(INTERVAL)
     line = Line(slots)
     await line.join("one", HUMAN)
     assert told == [1, 1]
     slots.grant()
     await settle()
+
+
+async def test_the_last_lane_has_a_share_of_the_slots_only() -> None:
+    slots = Slots(LAST_SHARE + 2, lambda: None)
+    for _ in range(LAST_SHARE):
+        slots.occupy(LAST)
+    line = Line(slots)
+    await line.join("bookkeeping", LAST)
+    assert slots.best() is None
+    await line.join("delivery", REVISION)
+    slots.grant()
+    slots.give(LAST)
+    slots.grant()
+    await settle()
+    assert line.served == ["delivery", "bookkeeping"]
+    assert slots.free == 1
