@@ -9,6 +9,7 @@ that several controllers have upstream is one here, since one pool of workers se
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,23 @@ from typing import Any
 from headrace.core.duration import format_duration, parse_duration
 
 MINUTE = 60.0
+
+STRICT_POINTS = {
+    "identity": "objects without serviceAccountName act as the engine itself",
+    "references": "references may lead to other namespaces",
+    "remote-bases": "kustomize bases may be fetched by URL",
+    "networks": "sources may name addresses of the cluster",
+    "ownership": "objects that another owner holds are taken over",
+    "recreation": "force recreates objects that hold data",
+    "substitution": "variables may change the structure of objects",
+    "intervals": "intervals may be as short as objects say",
+    "kubeconfig": "the insecure-kubeconfig settings count",
+    "decryption": "the age keys of sops-age-secret serve all namespaces",
+}
+"""What `--tenancy=strict` turns on, by the name with which `--relax` turns it off, and what is the case then."""
+
+STRICT_MIN_INTERVAL = 30.0
+"""Seconds: the floor of intervals under strict tenancy (that of kapp-controller)."""
 
 
 class SettingsError(ValueError):
@@ -64,6 +82,18 @@ class TenancySettings:
     tenancy: str = setting("flux", "`flux`: Flux's defaults. `strict`: everything that separates tenants is on.")
     no_cross_namespace_refs: bool = setting(False, "Refuse sourceRef to another namespace. Off, as Flux.")
     default_service_account: str = setting("", "Account to impersonate when an object names none. Empty, as Flux.")
+    relax: tuple[str, ...] = setting(
+        (), f"Points of strict tenancy (comma separated) that are off, as statuses say: {', '.join(STRICT_POINTS)}."
+    )
+    min_interval: float = setting(
+        0.0, "Shortest interval that is followed, whatever objects say. 0: any, as Flux; 30s in strict.", duration=True
+    )
+    cluster_networks: tuple[str, ...] = setting(
+        (), "Networks (CIDR, comma separated) closed to sources. Under strict, what the API server tells is added."
+    )
+    verified_namespaces: tuple[str, ...] = setting(
+        (), "Namespaces (comma separated, * for all) whose sources must have spec.verify. Empty, as Flux."
+    )
     allow_loopback: bool = setting(False, "Let sources name loopback addresses. Off: that is the engine's own machine.")
     allow_hosts: tuple[str, ...] = setting(
         (), "Hosts (comma separated, `host` or `host:port`) that sources may name wherever their addresses lead."
@@ -162,6 +192,16 @@ class Settings:
     @property
     def strict(self) -> bool:
         return self.tenancy.tenancy == "strict"
+
+    def enforces(self, point: str) -> bool:
+        """Whether a point of STRICT_POINTS is on."""
+        return self.strict and point not in self.tenancy.relax
+
+    @property
+    def min_interval(self) -> float:
+        """Seconds: the shortest interval that is followed."""
+        stated = self.tenancy.min_interval
+        return stated or (STRICT_MIN_INTERVAL if self.enforces("intervals") else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +327,11 @@ def validate(settings: Settings) -> Settings:
     leader = settings.leader_election
     checks = {
         "tenancy must be flux or strict": settings.tenancy.tenancy in ("flux", "strict"),
+        f"relax must name points of strict tenancy: {', '.join(STRICT_POINTS)}": (
+            set(settings.tenancy.relax) <= STRICT_POINTS.keys()
+        ),
+        "relax needs tenancy=strict": settings.strict or not settings.tenancy.relax,
+        "cluster-networks must be networks such as 10.96.0.0/12": _are_networks(settings.tenancy.cluster_networks),
         "interval-jitter-percentage must be from 0 to 99": 0 <= settings.engine.interval_jitter_percentage < 100,
         "concurrent and concurrent-ssa must be at least 1": (
             min(settings.engine.concurrent, settings.apply.concurrent_ssa) >= 1
@@ -307,3 +352,10 @@ def validate(settings: Settings) -> Settings:
         if not met:
             raise SettingsError(message)
     return settings
+
+
+def _are_networks(texts: tuple[str, ...]) -> bool:
+    try:
+        return all(ipaddress.ip_network(text) for text in texts)
+    except ValueError:
+        return False

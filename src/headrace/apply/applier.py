@@ -19,6 +19,7 @@ from headrace.apply import order
 from headrace.apply.applied import OwnerRecords, Record
 from headrace.apply.checker import Checked, Checker, CheckFailed, get, send
 from headrace.apply.decision import Step
+from headrace.apply.guard import OFF, Guard
 from headrace.apply.ignore import NOTHING, IgnoreRules
 from headrace.apply.messages import ObjectFailure, apply_failure, stage_failed
 from headrace.apply.planner import DRIFTED
@@ -55,6 +56,7 @@ class ApplyOptions:
     force: bool = False
     concurrent: int = 4
     ignored: IgnoreRules = NOTHING
+    guard: Guard = OFF
 
 
 class Applier:
@@ -70,7 +72,9 @@ class Applier:
         self._scope = scope
         self._options = options
         self._places = asyncio.Semaphore(options.concurrent)
-        self._checker = Checker(target, force=options.force, recreate=self._recreate, ignored=options.ignored)
+        self._checker = Checker(
+            target, force=options.force, recreate=self._recreate, ignored=options.ignored, guard=options.guard
+        )
         self.answers: dict[Reference, LiveObject] = {}
         self.reached: set[Reference] = set()
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from headrace.apply import control, decision, ignore
+from headrace.apply import control, decision, guard, ignore
 from headrace.apply.decision import Step
+from headrace.apply.guard import Guard
 from headrace.apply.ignore import IgnoreRules, Path
-from headrace.apply.messages import ObjectFailure, dry_run_failure, namespace_missing
+from headrace.apply.messages import ObjectFailure, dry_run_failure, namespace_missing, refusal
 from headrace.apply.planner import skipped
 from headrace.apply.signature import FIELD_MANAGER
 from headrace.apply.target import Target
@@ -55,9 +56,10 @@ class Checker:
 
     def __init__(
         self, target: Target, *, force: bool = False, recreate: Recreate | None = None,
-        ignored: IgnoreRules = ignore.NOTHING,
+        ignored: IgnoreRules = ignore.NOTHING, guard: Guard = guard.OFF,
     ) -> None:
         self._target = target
+        self._guard = guard
         self._force = force
         self._recreate = recreate
         self._ignored = ignored
@@ -69,11 +71,24 @@ class Checker:
             resource = await self._target.resource(manifest.reference.group_kind, manifest.version)
             if resource.namespaced and not manifest.reference.namespace:
                 raise CheckFailed(namespace_missing(manifest))
+            await self._refuse(manifest, resource)
             return await self._check(entry, resource)
         except _MustRecreate as must:
             return Checked(entry, must.resource, Step.RECREATE, "a field is immutable: force", must.live)
         except KubeError as error:
             raise CheckFailed(dry_run_failure(manifest, error)) from error
+
+    async def _refuse(self, manifest: Manifest, resource: Resource) -> None:
+        """Raises CheckFailed for what strict tenancy does not apply. Who holds the object is read now, as the tenant:
+        a forced dry-run would answer with our own labels."""
+        impersonated = self._target.client.config.impersonation is not None
+        if reason := self._guard.token_refused(manifest, impersonated=impersonated):
+            raise CheckFailed(refusal(manifest, reason))
+        if not self._guard.ownership:
+            return
+        live = await get(self._target, manifest, resource, metadata_only=True)
+        if live is not None and (reason := self._guard.conflict(manifest, live.metadata)):
+            raise CheckFailed(refusal(manifest, reason))
 
     async def _check(self, entry: PlanEntry, resource: Resource) -> Checked:
         live = await self._steered(entry.manifest, resource)
@@ -115,6 +130,8 @@ class Checker:
         live = await get(self._target, manifest, resource)
         if live is None or not (self._force or control.forced(manifest) or control.forced(live.metadata)):
             return None
+        if reason := self._guard.recreation_refused(manifest, live.metadata):
+            raise CheckFailed(refusal(manifest, reason))
         return live
 
     async def _compare(self, entry: PlanEntry, resource: Resource, answer: LiveObject) -> Checked:
@@ -158,10 +175,13 @@ async def send(target: Target, manifest: Manifest, resource: Resource, *, dry_ru
     return applied.live, applied.created
 
 
-async def get(target: Target, manifest: Manifest, resource: Resource) -> LiveObject | None:
+async def get(
+    target: Target, manifest: Manifest, resource: Resource, *, metadata_only: bool = False
+) -> LiveObject | None:
     """The object as the cluster holds it; None when it does not exist. Raises KubeError."""
+    namespace, name = manifest.reference.namespace, manifest.reference.name
     try:
-        return await target.client.get(resource, manifest.reference.namespace, manifest.reference.name)
+        return await target.client.get(resource, namespace, name, metadata_only=metadata_only)
     except NotFound:
         return None
 

@@ -49,6 +49,11 @@ def namespace_missing(manifest: Manifest) -> ObjectFailure:
     return _failure(manifest, f"{manifest.reference} namespace not specified: {NO_NAMESPACE}", None)
 
 
+def refusal(manifest: Manifest, reason: str) -> ObjectFailure:
+    """An object that strict tenancy does not apply; the reason is the end of a sentence about it."""
+    return _failure(manifest, f"{manifest.reference} {reason}", None)
+
+
 def apply_failure(manifest: Manifest, error: KubeError) -> ObjectFailure:
     """An apply that failed though its dry-run did not."""
     return _failure(manifest, f"{manifest.reference} apply failed: {error}", error)

@@ -19,6 +19,7 @@ from pathlib import Path
 from headrace import __version__
 from headrace.api.kinds import KINDS
 from headrace.apply.applied import AppliedStore
+from headrace.apply.guard import Guard
 from headrace.artifact.fetch import Fetcher
 from headrace.artifact.server import artifact_application
 from headrace.artifact.store import FILE, Store, stored_reference
@@ -240,25 +241,30 @@ class Runtime:
         return GitRepositoryController(remotes, store, trees, self._clock, consumers), kustomization
 
     def _kustomization_options(self) -> KustomizationOptions:
-        settings, strict = self._settings, self._settings.strict
-        account = settings.tenancy.default_service_account or ("default" if strict else "")
+        settings = self._settings
+        insecure = not settings.enforces("kubeconfig")
         return KustomizationOptions(
             sources=SourcePolicy(
-                no_cross_namespace_refs=settings.tenancy.no_cross_namespace_refs or strict,
+                no_cross_namespace_refs=settings.tenancy.no_cross_namespace_refs,
                 requeue=settings.engine.requeue_dependency,
             ),
             targets=TargetPolicy(
-                default_service_account=account,
+                default_service_account=self._default_account,
                 override_managers=settings.apply.override_manager,
-                insecure_kubeconfig_exec=settings.apply.insecure_kubeconfig_exec and not strict,
-                insecure_kubeconfig_tls=settings.apply.insecure_kubeconfig_tls and not strict,
+                insecure_kubeconfig_exec=settings.apply.insecure_kubeconfig_exec and insecure,
+                insecure_kubeconfig_tls=settings.apply.insecure_kubeconfig_tls and insecure,
             ),
             concurrent_ssa=settings.apply.concurrent_ssa,
             custom_stages=settings.apply.custom_apply_stage_kinds,
             no_remote_bases=self._no_remote_bases,
             additive_ready_expressions=settings.apply.additive_cel_dependency_check,
             decryption=DecryptionPolicy(
-                age_secret=settings.apply.sops_age_secret, namespace=settings.leader_election.runtime_namespace
+                age_secret="" if settings.enforces("decryption") else settings.apply.sops_age_secret,
+                namespace=settings.leader_election.runtime_namespace,
+            ),
+            guard=Guard(
+                ownership=settings.enforces("ownership"), recreation=settings.enforces("recreation"),
+                tokens=settings.strict,
             ),
             prune_budget=settings.apply.prune_budget,
             prune_protected=settings.apply.prune_protected_kinds,
@@ -277,6 +283,10 @@ class Runtime:
             namespaces=namespaces,
             selector=chosen.watch_label_selector,
             kinds=frozenset(chosen.controllers),
+            isolated=self._settings.enforces("references"),
+            tenant_account=self._default_account if self._settings.enforces("identity") else "",
+            min_interval=self._settings.min_interval,
+            verified_namespaces=frozenset(self._settings.tenancy.verified_namespaces),
         )
         writer = ApiStatusWriter(
             clusters.management.client, Events(clusters.management.client, self._clock), self._clock
@@ -290,7 +300,13 @@ class Runtime:
 
     @property
     def _no_remote_bases(self) -> bool:
-        return self._settings.apply.no_remote_bases or self._settings.strict
+        return self._settings.apply.no_remote_bases or self._settings.enforces("remote-bases")
+
+    @property
+    def _default_account(self) -> str:
+        """Who acts for an object that names nobody: under strict tenancy never the engine itself."""
+        fallback = "default" if self._settings.enforces("identity") else ""
+        return self._settings.tenancy.default_service_account or fallback
 
     @property
     def _state(self) -> Path:

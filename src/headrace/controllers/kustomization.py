@@ -24,6 +24,7 @@ from headrace.apply.applier import FOUGHT, ApplyOptions
 from headrace.apply.budget import PruneBudget, limit_of
 from headrace.apply.delivery import Delivered, Deliverer, DeliveryOptions, PruneError
 from headrace.apply.expressions import CONTENT, Cel, HealthRules, InvalidExpression
+from headrace.apply.guard import OFF, Guard
 from headrace.apply.health import HEALTH
 from headrace.apply.ignore import IgnoreRules
 from headrace.apply.inventory import Entries
@@ -95,6 +96,8 @@ class KustomizationOptions:
     additive_ready_expressions: bool = False
     """A readyExpr adds to the built-in test of a dependency (gate AdditiveCELDependencyCheck, off upstream)."""
     decryption: DecryptionPolicy = field(default_factory=DecryptionPolicy)
+    guard: Guard = OFF
+    """What strict tenancy refuses of single objects."""
     prune_budget: int = -1
     """Objects that one run may delete without approval; negative for any number, as Flux."""
     prune_protected: tuple[str, ...] = ("CustomResourceDefinition", "Namespace", "PersistentVolumeClaim")
@@ -243,6 +246,7 @@ class _Run:
             prune=self._ks.spec.prune,
             apply=ApplyOptions(
                 force=self._ks.spec.force, concurrent=self._options.concurrent_ssa, ignored=ignored(self._ks.spec),
+                guard=self._options.guard,
             ),
             custom_stages=self._options.custom_stages,
             handover=self._handover,

@@ -1,0 +1,36 @@
+"""Fixtures of the attacks on a running engine: a tenant's world, a neighbour's namespace, and the strict engine."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from headrace.engine.engine import Engine
+from headrace.kube.client import Client
+from tests.attack.strict import strict_engine
+from tests.cluster.kustomization.conftest import world
+from tests.cluster.kustomization.world import World
+from tests.conftest import NAMESPACES
+from tests.servers.control_plane import ControlPlane
+
+__all__ = ["world"]
+
+
+@pytest.fixture
+async def neighbour(client: Client) -> AsyncIterator[str]:
+    """The namespace of another tenant."""
+    name = f"neighbour-{secrets.token_hex(4)}"
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    await client.create(NAMESPACES, "", msgspec.json.encode(body))
+    yield name
+    await client.delete(NAMESPACES, "", name)
+
+
+@pytest.fixture
+async def strict(cluster: ControlPlane, world: World, tmp_path: Path) -> AsyncIterator[Engine]:  # noqa: F811
+    async with strict_engine(cluster.config, tmp_path / "state", world.namespace) as engine:
+        yield engine
