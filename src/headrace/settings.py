@@ -71,6 +71,19 @@ class ApplySettings:
     sops_age_secret: str = setting(
         "", "Secret in the runtime namespace with age keys for objects whose decryption names none. Empty, as Flux."
     )
+    sops_vault_configmap: str = setting(
+        "", "ConfigMap in the runtime namespace that lists Vault servers and login paths (config.yaml). Empty, as Flux."
+    )
+    sops_ca_file: str = setting("", "PEM file of CAs that key services are trusted by, besides the system's.")
+    sops_aws_kms_endpoint: str = setting(
+        "", "URL of AWS KMS where it is not the public one.", env="AWS_ENDPOINT_URL_KMS"
+    )
+    sops_gcp_kms_endpoint: str = setting(
+        "", "URL of GCP KMS where it is not the public one.", env="SOPS_GCP_KMS_ENDPOINT"
+    )
+    migrate_api_version: bool = setting(
+        False, "Rewrite the API versions in managedFields before an apply. Off, as Flux's gate."
+    )
     insecure_kubeconfig_exec: bool = setting(False, "Run exec plugins named in kubeconfig Secrets. Off: runs code.")
     insecure_kubeconfig_tls: bool = setting(False, "Accept kubeconfig Secrets without TLS verification. Off.")
 
@@ -93,6 +106,15 @@ class TenancySettings:
     )
     verified_namespaces: tuple[str, ...] = setting(
         (), "Namespaces (comma separated, * for all) whose sources must have spec.verify. Empty, as Flux."
+    )
+    object_level_workload_identity: bool = setting(
+        False, "Let objects name a ServiceAccount whose tokens authenticate elsewhere. Off, as Flux's gate."
+    )
+    default_decryption_service_account: str = setting(
+        "", "Account for decryption when an object names none; needs object-level-workload-identity. Empty, as Flux."
+    )
+    default_kubeconfig_service_account: str = setting(
+        "", "Account for clusters of ConfigMaps that name none; needs object-level-workload-identity. Empty, as Flux."
     )
     allow_loopback: bool = setting(False, "Let sources name loopback addresses. Off: that is the engine's own machine.")
     allow_hosts: tuple[str, ...] = setting(
@@ -166,6 +188,7 @@ class EdgeSettings:
 
     metrics_addr: str = setting(":8080", "Address of /metrics. Upstream's default.", env="METRICS_ADDR")
     health_addr: str = setting(":9440", "Address of /healthz and /readyz. Upstream's default.", env="HEALTH_ADDR")
+    events_addr: str = setting("", "URL that events are POSTed to, as Flux's notification-controller.", env="EVENTS_ADDR")
     socket: str = setting("", "Unix socket, mode 0600, for traces and explain. Empty: in the runtime directory.")
 
 
@@ -348,10 +371,24 @@ def validate(settings: Settings) -> Settings:
             settings.storage.artifact_digest_algo in ("sha256", "sha384", "sha512")
         ),
     }
-    for message, met in checks.items():
+    for message, met in (checks | _identity_checks(settings.tenancy)).items():
         if not met:
             raise SettingsError(message)
     return settings
+
+
+def _identity_checks(tenancy: TenancySettings) -> dict[str, bool]:
+    """Accounts whose tokens would never be asked for are a mistake that is told at the start (KS-OPS-03)."""
+    chosen = {
+        "default-decryption-service-account": tenancy.default_decryption_service_account,
+        "default-kubeconfig-service-account": tenancy.default_kubeconfig_service_account,
+    }
+    return {
+        f"{flag} needs the feature gate ObjectLevelWorkloadIdentity (--object-level-workload-identity)": (
+            tenancy.object_level_workload_identity or not account
+        )
+        for flag, account in chosen.items()
+    }
 
 
 def _are_networks(texts: tuple[str, ...]) -> bool:

@@ -22,10 +22,10 @@ from headrace.apply.decision import Step
 from headrace.apply.guard import OFF, Guard
 from headrace.apply.ignore import NOTHING, IgnoreRules
 from headrace.apply.messages import ObjectFailure, apply_failure, stage_failed
-from headrace.apply.planner import DRIFTED
+from headrace.apply.planner import DRIFTED, skipped
 from headrace.apply.rivalry import Rivalry, last_manager, other_owner
 from headrace.apply.signature import FIELD_MANAGER
-from headrace.apply.takeover import take_over_patch
+from headrace.apply.takeover import migration_patch, take_over_patch
 from headrace.apply.target import Target
 from headrace.core.failpoints import failpoint_async
 from headrace.kube.client import JSON_PATCH
@@ -56,6 +56,8 @@ class ApplyOptions:
     force: bool = False
     concurrent: int = 4
     ignored: IgnoreRules = NOTHING
+    migrate: bool = False
+    """Rewrite the API versions of managedFields first (gate MigrateAPIVersion, off upstream)."""
     guard: Guard = OFF
 
 
@@ -72,8 +74,10 @@ class Applier:
         self._scope = scope
         self._options = options
         self._places = asyncio.Semaphore(options.concurrent)
+        migrate = self._migrate if options.migrate else None
         self._checker = Checker(
-            target, force=options.force, recreate=self._recreate, ignored=options.ignored, guard=options.guard
+            target, force=options.force, recreate=self._recreate,
+            migrate=migrate, ignored=options.ignored, guard=options.guard
         )
         self.answers: dict[Reference, LiveObject] = {}
         self.reached: set[Reference] = set()
@@ -211,6 +215,21 @@ class Applier:
                 resource, manifest.reference.namespace, manifest.reference.name, patch,
                 content_type=JSON_PATCH, field_manager=FIELD_MANAGER,
             )
+
+    async def _migrate(self, manifest: Manifest, resource: Resource) -> None:
+        """Have every managedFields entry say our API version, whoever's it is: one that names an older version makes
+        an apply fail when the newer one has defaults for fields that the older one does not know (KS-APPLY-22)."""
+        live = await get(self._target, manifest, resource)
+        if live is None or skipped(manifest, live):
+            return
+        if patch := migration_patch(live, manifest.api_version):
+            reference = manifest.reference
+            with self._own_write(reference):
+                await self._target.client.patch(
+                    resource, reference.namespace, reference.name, patch,
+                    content_type=JSON_PATCH, field_manager=FIELD_MANAGER,
+                )
+            self._scope.note(f"{reference}: managedFields migrated to {manifest.api_version}")
 
     # -- force -----------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,9 @@ from headrace.model.plan import PlanEntry
 Recreate = Callable[[Manifest, Resource, LiveObject], Awaitable[None]]
 """Deletes a live object that cannot be changed, and returns when it is gone."""
 
+Migrate = Callable[[Manifest, Resource], Awaitable[None]]
+"""Rewrites the API versions of a live object's managedFields, where there is one and they differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -52,16 +55,19 @@ class CheckFailed(Exception):
 
 class Checker:
     """Checks the objects of one run. `force` is the Kustomization's; without `recreate` nothing is ever deleted, and
-    what would have to be is told as Step.RECREATE. `ignored` are the fields that are left as they are found."""
+    what would have to be is told as Step.RECREATE; without `migrate` no managedFields are rewritten.
+    `ignored` are the fields that are left as they are found."""
 
     def __init__(
         self, target: Target, *, force: bool = False, recreate: Recreate | None = None,
+        migrate: Migrate | None = None,
         ignored: IgnoreRules = ignore.NOTHING, guard: Guard = guard.OFF,
     ) -> None:
         self._target = target
         self._guard = guard
         self._force = force
         self._recreate = recreate
+        self._migrate = migrate
         self._ignored = ignored
 
     async def check(self, entry: PlanEntry) -> Checked:
@@ -92,6 +98,8 @@ class Checker:
 
     async def _check(self, entry: PlanEntry, resource: Resource) -> Checked:
         live = await self._steered(entry.manifest, resource)
+        if self._migrate is not None:
+            await self._migrate(entry.manifest, resource)
         answer, created = await self._dry_run(entry.manifest, resource)
         step, reason = decision.after_dry_run(
             entry, answer, created=created, live=live, overridden=self._target.overridden

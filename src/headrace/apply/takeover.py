@@ -32,6 +32,17 @@ def take_over_patch(live: LiveObject, api_version: str, overridden: tuple[str, .
     return msgspec.json.encode([guard, *operations])
 
 
+def migration_patch(live: LiveObject, api_version: str) -> bytes:
+    """The JSON patch after which every managedFields entry says `api_version`, with the resourceVersion it was made
+    from as precondition; empty when all do."""
+    entries: list[Json] = live.content()["metadata"].get("managedFields") or []
+    if all(entry.get("apiVersion") == api_version for entry in entries):
+        return b""
+    guard = {"op": "test", "path": "/metadata/resourceVersion", "value": live.metadata.resource_version}
+    migrated = [{**entry, "apiVersion": api_version} for entry in entries]
+    return msgspec.json.encode([guard, {"op": "replace", "path": "/metadata/managedFields", "value": migrated}])
+
+
 def _cleaned(where: str, values: Mapping[str, str] | None, keys: tuple[str, ...]) -> list[Json]:
     present = [key for key in keys if key in (values or {})]
     return [{"op": "remove", "path": f"/metadata/{where}/{key.replace('~', '~0').replace('/', '~1')}"}

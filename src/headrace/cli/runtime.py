@@ -25,7 +25,9 @@ from headrace.artifact.server import artifact_application
 from headrace.artifact.store import FILE, Store, stored_reference
 from headrace.artifact.trees import Trees
 from headrace.cli import paths
+from headrace.cli.key_services import key_services
 from headrace.controllers.consumers import Consumers
+from headrace.controllers.cluster_config import ClusterConfigPolicy
 from headrace.controllers.decryption import DecryptionPolicy
 from headrace.controllers.gitrepository import GitRepositoryController
 from headrace.controllers.kustomization import KustomizationController, KustomizationOptions
@@ -209,9 +211,10 @@ class Runtime:
         )
 
     def _toolbox(self, store: Store) -> Toolbox:
-        """Children with network access only where remote bases are allowed."""
+        """Children with network access only where remote bases are allowed, and for key services."""
         network = None if self._no_remote_bases else paths.private(store.scratch / "remote-bases")
-        return Toolbox(size=self._settings.engine.toolbox_processes, network=network)
+        services = key_services(self._settings.apply, self._egress_policy())
+        return Toolbox(size=self._settings.engine.toolbox_processes, network=network, key_services=services)
 
     def _egress_policy(self) -> EgressPolicy:
         chosen = self._settings.tenancy
@@ -251,14 +254,22 @@ class Runtime:
             targets=TargetPolicy(
                 default_service_account=self._default_account,
                 override_managers=settings.apply.override_manager,
+                config_maps=ClusterConfigPolicy(
+                    workload_identity=settings.tenancy.object_level_workload_identity,
+                    default_service_account=settings.tenancy.default_kubeconfig_service_account,
+                ),
                 insecure_kubeconfig_exec=settings.apply.insecure_kubeconfig_exec and insecure,
                 insecure_kubeconfig_tls=settings.apply.insecure_kubeconfig_tls and insecure,
             ),
             concurrent_ssa=settings.apply.concurrent_ssa,
             custom_stages=settings.apply.custom_apply_stage_kinds,
+            migrate_api_version=settings.apply.migrate_api_version,
             no_remote_bases=self._no_remote_bases,
             additive_ready_expressions=settings.apply.additive_cel_dependency_check,
             decryption=DecryptionPolicy(
+                vault_configmap=settings.apply.sops_vault_configmap,
+                workload_identity=settings.tenancy.object_level_workload_identity,
+                default_service_account=settings.tenancy.default_decryption_service_account,
                 age_secret="" if settings.enforces("decryption") else settings.apply.sops_age_secret,
                 namespace=settings.leader_election.runtime_namespace,
             ),

@@ -36,7 +36,7 @@ from headrace.apply.waiter import Checked, HealthWait, Unhealthy, wait_gone
 from headrace.controllers.attempt import SUCCEEDED, Attempt, inventory_status
 from headrace.controllers.coherence import Coherence
 from headrace.controllers.consumers import Consumers
-from headrace.controllers.decryption import DecryptionPolicy, check_decryption, keep_secret, read_keys
+from headrace.controllers.decryption import DecryptionPolicy, KeyReader, check_decryption, keep_secret
 from headrace.controllers.dependencies import INVALID_EXPRESSION, TERMINAL, Dependencies
 from headrace.controllers.handover import Handovers
 from headrace.controllers.neighbours import Neighbours
@@ -49,6 +49,7 @@ from headrace.core.clock import Clock
 from headrace.core.duration import format_duration, parse_duration
 from headrace.kube.cluster import Clusters
 from headrace.kube.errors import NoMatch, NotFound
+from headrace.kube.tokens import ServiceAccountTokens
 from headrace.model.artifact import Artifact, Tree
 from headrace.model.errors import Retry, Stalled
 from headrace.model.manifests import Manifests
@@ -98,6 +99,8 @@ class KustomizationOptions:
     decryption: DecryptionPolicy = field(default_factory=DecryptionPolicy)
     guard: Guard = OFF
     """What strict tenancy refuses of single objects."""
+    migrate_api_version: bool = False
+    """Rewrite the API versions of managedFields before an apply (gate MigrateAPIVersion, off upstream)."""
     prune_budget: int = -1
     """Objects that one run may delete without approval; negative for any number, as Flux."""
     prune_protected: tuple[str, ...] = ("CustomResourceDefinition", "Namespace", "PersistentVolumeClaim")
@@ -132,7 +135,9 @@ class KustomizationController:
         neighbours = Neighbours(clusters)
         self._handovers = Handovers(neighbours, store, trees, clock)
         self._teardown = Teardown(neighbours, clock)
-        self._targets = Targets(clusters, self._options.targets, clock)
+        tokens = ServiceAccountTokens(clusters.management.client, clock)
+        self._keys = KeyReader(self._options.decryption, tokens)
+        self._targets = Targets(clusters, self._options.targets, clock, tokens)
         self._rivalry = Rivalry(clock, Backoff(minimum=1.0))
 
     @property
@@ -158,7 +163,7 @@ class KustomizationController:
         ReconciliationFailed, PruneFailed, HealthCheckFailed, InvalidCELExpression."""
         check_supported(obj.spec)
         rules = await health_rules(obj.spec, self._toolbox)
-        check_decryption(obj.spec)
+        check_decryption(obj.spec, self._options.decryption)
         namespace, retry = obj.metadata.namespace, self.retry_interval(obj)
         artifact = await self._sources.artifact(obj.spec.source_ref, namespace, retry, scope)
         await self._dependencies.require(obj, artifact, scope)
@@ -246,6 +251,7 @@ class _Run:
             prune=self._ks.spec.prune,
             apply=ApplyOptions(
                 force=self._ks.spec.force, concurrent=self._options.concurrent_ssa, ignored=ignored(self._ks.spec),
+                migrate=self._options.migrate_api_version,
                 guard=self._options.guard,
             ),
             custom_stages=self._options.custom_stages,
@@ -261,7 +267,7 @@ class _Run:
     async def deliver(self) -> Delivered:
         """Bring the cluster to what the artifact says; asks nothing and nobody when nothing has changed."""
         variables = await read_variables(self._ks, self._scope)
-        keys = await read_keys(self._ks.spec.decryption, self._options.decryption, self._scope)
+        keys = await self._controller._keys.read(self._ks.spec.decryption, self._scope)
         inputs = self._inputs(variables, keys)
         if await self._is_current(inputs):
             self._scope.note("nothing that was read has changed, and nothing that was delivered")

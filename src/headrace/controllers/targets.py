@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from headrace.api.kustomization import KubeConfigReference, KubeConfigSecretReference
 from headrace.apply.signature import signature_part
 from headrace.apply.target import Target
+from headrace.controllers.cluster_config import (
+    GENERIC,
+    ClusterConfigPolicy,
+    ClusterConfigs,
+    ClusterProvider,
+    GenericProvider,
+)
 from headrace.controllers.object_data import not_found, read_data
 from headrace.core.clock import Clock
 from headrace.kube.cluster import Cluster, Clusters
 from headrace.kube.config import ClientConfig, load_kubeconfig
 from headrace.kube.errors import ConfigError, NotFound
+from headrace.kube.tokens import ServiceAccountTokens
 from headrace.model.errors import Retry, Stalled
 from headrace.model.read import Part
 from headrace.model.scope import Scope
@@ -27,15 +36,24 @@ class TargetPolicy:
     override_managers: tuple[str, ...] = ()
     insecure_kubeconfig_exec: bool = False
     insecure_kubeconfig_tls: bool = False
+    config_maps: ClusterConfigPolicy = field(default_factory=ClusterConfigPolicy)
 
 
 class Targets:
-    """Opens targets. Connections and watches are shared; a Target is cheap and made anew for each run."""
+    """Opens targets. Connections and watches are shared; a Target is cheap and made anew for each run.
 
-    def __init__(self, clusters: Clusters, policy: TargetPolicy, clock: Clock) -> None:
+    `tokens` serve the provider `generic` of cluster ConfigMaps; `providers` are those of clouds, by name.
+    """
+
+    def __init__(
+        self, clusters: Clusters, policy: TargetPolicy, clock: Clock, tokens: ServiceAccountTokens | None = None,
+        providers: Mapping[str, ClusterProvider] = {},
+    ) -> None:
         self._clusters = clusters
         self._policy = policy
         self._clock = clock
+        generic: Mapping[str, ClusterProvider] = {} if tokens is None else {GENERIC: GenericProvider(tokens)}
+        self._config_maps = ClusterConfigs(policy.config_maps, {**generic, **providers})
         self._signature = signature_part(policy.override_managers)
 
     @property
@@ -88,10 +106,16 @@ class Targets:
         if kube_config is None:
             self._clusters.release(scope.live.reference)
             return self._clusters.management
-        if kube_config.secret_ref is None:
-            raise Stalled(RECONCILIATION_FAILED, "spec.kubeConfig.configMapRef is not supported by this version")
-        config = await self._read(kube_config.secret_ref, scope)
-        return self._clusters.remote(config, holder=scope.live.reference)
+        holder = scope.live.reference
+        if kube_config.secret_ref is not None:
+            return self._clusters.remote(await self._read(kube_config.secret_ref, scope), holder=holder)
+        if kube_config.config_map_ref is None:
+            raise Stalled(RECONCILIATION_FAILED, "spec.kubeConfig names neither a Secret nor a ConfigMap")
+        connection = await self._config_maps.connect(kube_config.config_map_ref.name, scope)
+        try:
+            return self._clusters.remote(connection.config, holder=holder, issue=connection.issue)
+        except ConfigError as error:
+            raise Retry(RECONCILIATION_FAILED, f"failed to build kube client: {error}") from error
 
     async def _read(self, secret: KubeConfigSecretReference, scope: Scope) -> ClientConfig:
         """The kubeconfig of a Secret: `key`, else `value`, else `value.yaml` (KS-IMP-03..05)."""

@@ -12,11 +12,13 @@ from headrace.core.clock import Clock, SystemClock
 from headrace.core.random import Random
 from headrace.kube.client import USER_AGENT, Client
 from headrace.kube.config import ClientConfig
+from headrace.kube.credentials import Issue
 from headrace.kube.counter import RequestCounter
 from headrace.kube.discovery import Discovery
 from headrace.kube.errors import ConfigError, Forbidden, KubeError, NoMatch, Unauthorized
 from headrace.kube.informer import WatchSettings
 from headrace.kube.informers import Informers, Listener
+from headrace.kube.wire import Wire
 from headrace.model.objects import LiveObject
 from headrace.model.reference import MANAGEMENT_CLUSTER, Reference
 
@@ -145,11 +147,12 @@ class Clusters:
         """Every connected cluster."""
         return tuple(self._clusters.values())
 
-    def remote(self, config: ClientConfig, *, holder: Hashable) -> Cluster:
+    def remote(self, config: ClientConfig, *, holder: Hashable, issue: Issue | None = None) -> Cluster:
         """The cluster of a kubeconfig, connected when first needed. `holder` keeps it until it releases it or
-        asks for another one (its kubeconfig changed). Nothing is sent here, so nothing can fail yet."""
+        asks for another one (its kubeconfig changed). `issue` gives its credentials where the config holds none.
+        Nothing is sent here, so nothing can fail yet."""
         name = config.identity(self._key)
-        cluster = self._clusters.get(name) or self._add(name, config)
+        cluster = self._clusters.get(name) or self._add(name, config, issue)
         before = self._held.get(holder)
         self._held[holder] = name
         if before is not None and before != name:
@@ -167,12 +170,13 @@ class Clusters:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    def _add(self, name: str, config: ClientConfig) -> Cluster:
+    def _add(self, name: str, config: ClientConfig, issue: Issue | None = None) -> Cluster:
         client = Client(
             config,
             user_agent=self._user_agent,
             counter=self.counter,
             cluster=name,
+            wire=Wire(config, self._clock, issue=issue),
             clock=self._clock,
             random=self._random,
         )

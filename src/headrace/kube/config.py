@@ -51,6 +51,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     username: str = ""
     password: str = ""
     exec: ExecPlugin | None = None
+    issued_for: str = ""
+    """Who the credentials stand for where they are issued anew all the time, and are not here."""
 
     def __repr__(self) -> str:
         """Which kinds of credentials there are; never one of them."""

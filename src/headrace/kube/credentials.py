@@ -1,4 +1,4 @@
-"""Credentials as they are right now: static, from files that are read again, from an exec plugin.
+"""Credentials as they are right now: static, from files that are read again, from an exec plugin or an issuer.
 
 Every request asks `current`; after a 401 or a failed TLS handshake `refresh` looks again at everything that
 can have changed, so that a rotated token, certificate or CA is picked up without a restart (REL-21).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,9 @@ from headrace.kube.errors import ConfigError
 from headrace.kube.exec_plugin import ExecCredential, run_plugin
 
 log = logging.getLogger(__name__)
+
+Issue = Callable[[], Awaitable[ExecCredential]]
+"""Gives a credential anew, for a cluster that no kubeconfig tells the credentials of."""
 
 REREAD = 60.0
 """Seconds after which files are looked at again; a projected token is renewed ten minutes or more before its
@@ -43,8 +47,9 @@ class CredentialSource:
     """The credentials of one ClientConfig. Files and plugins are only ever touched for what the config
     names."""
 
-    def __init__(self, config: ClientConfig, clock: Clock) -> None:
+    def __init__(self, config: ClientConfig, clock: Clock, issue: Issue | None = None) -> None:
         self._config = config
+        self._issue = issue
         self._clock = clock
         self._lock = asyncio.Lock()
         self._material: Material | None = None
@@ -53,7 +58,7 @@ class CredentialSource:
         c = config.credentials
         files = (config.ca_file, c.token_file, c.client_certificate_file, c.client_key_file)
         self._from_files = any(files)
-        self._changes = self._from_files or c.exec is not None
+        self._changes = self._from_files or c.exec is not None or issue is not None
 
     async def current(self) -> Material:
         """The material to use now. Raises ConfigError when a file or plugin that is needed gives none."""
@@ -83,8 +88,8 @@ class CredentialSource:
         return self._from_files and self._clock.monotonic() - self._read_at >= REREAD
 
     async def _load(self) -> None:
-        if self._config.credentials.exec is not None:
-            await self._run_plugin()
+        if self._issue is not None or self._config.credentials.exec is not None:
+            await self._renew()
         previous = self._material
         try:
             material = self._read()
@@ -98,11 +103,15 @@ class CredentialSource:
         # The same object when nothing changed: the TLS context is cached by it.
         self._material = previous if material == previous else material
 
-    async def _run_plugin(self) -> None:
+    async def _renew(self) -> None:
         plugin = self._config.credentials.exec
         expires = self._exec.expires if self._exec is not None else None
         fresh = self._exec is not None and (expires is None or self._clock.now() < expires - _EXPIRY_MARGIN)
-        if plugin is not None and not fresh:
+        if fresh:
+            return
+        if self._issue is not None:
+            self._exec = await self._issue()
+        elif plugin is not None:
             self._exec = await run_plugin(plugin, self._config)
 
     def _read(self) -> Material:

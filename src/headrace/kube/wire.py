@@ -21,7 +21,7 @@ from yarl import URL
 
 from headrace.core.clock import Clock
 from headrace.kube.config import ClientConfig, is_loopback
-from headrace.kube.credentials import CredentialSource, Material
+from headrace.kube.credentials import CredentialSource, Issue, Material
 from headrace.kube.errors import ConfigError, KubeError, ResponseTooLarge, Unreachable, deadline_passed
 from headrace.kube.tls import ssl_context
 
@@ -56,11 +56,13 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 class Wire:
     """The sessions of one ClientConfig. Made outside or inside a loop, used in one, closed there."""
 
-    def __init__(self, config: ClientConfig, clock: Clock, *, response_limit: int = RESPONSE_LIMIT) -> None:
+    def __init__(
+        self, config: ClientConfig, clock: Clock, *, response_limit: int = RESPONSE_LIMIT, issue: Issue | None = None
+    ) -> None:
         self.config = config
         self._clock = clock
         self._response_limit = response_limit
-        self._source = CredentialSource(config, clock)
+        self._source = CredentialSource(config, clock, issue)
         self._root = URL(config.server)
         self._proxy = _proxy(config)
         self._requests: aiohttp.ClientSession | None = None

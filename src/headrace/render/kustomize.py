@@ -16,7 +16,7 @@ from headrace.model.artifact import Tree
 from headrace.model.errors import Retry
 from headrace.model.manifests import Manifests
 from headrace.model.reference import MANAGEMENT_CLUSTER
-from headrace.toolbox import BuildDecryption, BuildRequest, BuildSpec, Built, Substitute, ToolboxError
+from headrace.toolbox import BuildDecryption, BuildKeys, BuildRequest, BuildSpec, Built, Substitute, ToolboxError
 
 ARTIFACT_FAILED = "ArtifactFailed"
 BUILD_FAILED = "BuildFailed"
@@ -26,17 +26,18 @@ class Builder(Protocol):
     """What is needed of the toolbox."""
 
     async def build(
-        self, request: BuildRequest, *, keys: Mapping[str, bytes] | None = None, timeout: float | None = None
+        self, request: BuildRequest, *, keys: BuildKeys | None = None, timeout: float | None = None
     ) -> Built:
         """Objects of a folder. Raises ToolboxError."""
         ...
 
 
 class DecryptionKeys(msgspec.Struct, frozen=True, gc=False):
-    """The entries of a decryption Secret, whose namespaced name is `secret`; `version` identifies their state."""
+    """What a decryption Secret holds, whose namespaced name is `secret`, and logins for Vault; `version` identifies
+    their state."""
 
     secret: str = ""
-    values: Mapping[str, bytes] = {}
+    values: BuildKeys = BuildKeys()
     version: str = ""
 
     def __repr__(self) -> str:

@@ -3,6 +3,7 @@
 from headrace.toolbox.errors import ToolboxCrashed, ToolboxError
 from headrace.toolbox.messages import (
     BuildDecryption,
+    BuildKeys,
     BuildRequest,
     BuildSpec,
     Built,
@@ -13,16 +14,19 @@ from headrace.toolbox.messages import (
     CommonMetadata,
     Image,
     Json6902Patch,
+    KeyServices,
     Limits,
     Patch,
     Selector,
     SemverMatch,
     Substitute,
+    VaultLogin,
 )
 from headrace.toolbox.pool import Toolbox
 
 __all__ = [
     "BuildDecryption",
+    "BuildKeys",
     "BuildRequest",
     "BuildSpec",
     "Built",
@@ -33,6 +37,7 @@ __all__ = [
     "CommonMetadata",
     "Image",
     "Json6902Patch",
+    "KeyServices",
     "Limits",
     "Patch",
     "Selector",
@@ -41,4 +46,5 @@ __all__ = [
     "Toolbox",
     "ToolboxCrashed",
     "ToolboxError",
+    "VaultLogin",
 ]

@@ -108,6 +108,51 @@ class BuildDecryption(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     secret: str = ""
 
 
+class VaultLogin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How a token for one Vault server is got: the operator names address and path, the `jwt` of a ServiceAccount says
+    who asks, and as which role."""
+
+    address: str
+    path: str
+    role: str
+    jwt: str
+
+    def __repr__(self) -> str:
+        return f"VaultLogin({self.address!r})"
+
+
+class BuildKeys(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What decrypts: entries of a decryption Secret by name, and logins for Vault. Sent as a call's body, so that
+    nothing that shows arguments shows it."""
+
+    entries: Mapping[str, bytes] = {}
+    logins: Sequence[VaultLogin] = ()
+
+    @property
+    def call_services(self) -> bool:
+        """Whether a key service may have to be called."""
+        return bool(self.logins) or not KEY_SERVICE_ENTRIES.isdisjoint(self.entries)
+
+    def __repr__(self) -> str:
+        return f"BuildKeys({sorted(self.entries)!r})"
+
+
+KEY_SERVICE_ENTRIES = frozenset({"sops.vault-token", "sops.aws-kms", "sops.azure-kv", "sops.gcp-kms"})
+"""Entries that hold credentials of a key service, and no key."""
+
+
+class KeyServices(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """How a toolbox child may call key services: which addresses, as `core.egress` checks them, which CAs it trusts
+    besides the system's, and the endpoints of clouds where they are not the public ones."""
+
+    allow_loopback: bool = False
+    allow_hosts: Sequence[str] = ()
+    deny_networks: Sequence[str] = ()
+    ca_file: str = ""
+    aws_kms_endpoint: str = ""
+    gcp_kms_endpoint: str = ""
+
+
 class BuildRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A build of `path` in the tree at `root`, which is only read. `labels` are set last, on every object."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,7 +13,17 @@ import msgspec
 from headrace.toolbox.binary import find_toolbox
 from headrace.toolbox.child import Answer, Child, start_child
 from headrace.toolbox.errors import ToolboxCrashed, ToolboxError
-from headrace.toolbox.messages import BuildRequest, BuildResult, Built, CelAsk, CelResult, Limits, SemverMatch
+from headrace.toolbox.messages import (
+    BuildKeys,
+    BuildRequest,
+    BuildResult,
+    Built,
+    CelAsk,
+    CelResult,
+    KeyServices,
+    Limits,
+    SemverMatch,
+)
 
 MIB = 1024 * 1024
 _STOP_GRACE = 1.0
@@ -110,7 +120,8 @@ class Toolbox:
     `size` children at most, one build at a time in each. A child ends itself beyond `memory_limit` bytes, and is
     replaced after `build_limit` builds or when it holds `memory_limit / 2` after one. With `network` (a directory
     that nobody else writes), builds that may have remote bases run in a child of their own with that as scratch;
-    without, they fail with NeedsNetwork if they have one.
+    without, they fail with NeedsNetwork if they have one. With `key_services`, builds that come with credentials for
+    one run in a child that may call it, apart from all others: a service that is slow holds up only those.
     """
 
     def __init__(
@@ -122,6 +133,7 @@ class Toolbox:
         build_limit: int = 5000,
         timeout: float = 60.0,
         network: Path | None = None,
+        key_services: KeyServices | None = None,
     ) -> None:
         self._binary = binary
         self._size = size
@@ -129,16 +141,22 @@ class Toolbox:
         self._build_limit = build_limit
         self._timeout = timeout
         self._network = network
+        self._key_services = key_services
         self._group: _Group | None = None
         self._remote: _Group | None = None
+        self._keyed: _Group | None = None
 
     async def __aenter__(self) -> Self:
         binary = self._binary or find_toolbox()
         limit = f"--memory-limit={self._memory_limit}"
         self._group = self._made(binary, self._size, [limit], _ENVIRONMENT)
+        remote, environment = [limit], _ENVIRONMENT
         if self._network is not None:
-            scratch = f"--network={self._network.absolute()}"
-            self._remote = self._made(binary, 1, [limit, scratch], _NETWORK_ENVIRONMENT)
+            remote, environment = [limit, f"--network={self._network.absolute()}"], _NETWORK_ENVIRONMENT
+            self._remote = self._made(binary, 1, remote, environment)
+        if self._key_services is not None:
+            told = msgspec.json.encode(self._key_services).decode()
+            self._keyed = self._made(binary, 1, [*remote, f"--key-services={told}"], environment)
         return self
 
     def _made(self, binary: Path, size: int, arguments: list[str], environment: Mapping[str, str]) -> _Group:
@@ -149,30 +167,35 @@ class Toolbox:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for group in (self._group, self._remote):
-            if group is not None:
-                await group.stop()
-        self._group = self._remote = None
+        for group in self._groups():
+            await group.stop()
+        self._group = self._remote = self._keyed = None
+
+    def _groups(self) -> Iterator[_Group]:
+        return (group for group in (self._group, self._remote, self._keyed) if group is not None)
 
     @property
     def pids(self) -> list[int]:
         """Process ids of the children, for metrics."""
-        return [pid for group in (self._group, self._remote) if group is not None for pid in group.pids]
+        return [pid for group in self._groups() for pid in group.pids]
 
     async def build(
-        self, request: BuildRequest, *, keys: Mapping[str, bytes] | None = None, timeout: float | None = None
+        self, request: BuildRequest, *, keys: BuildKeys | None = None, timeout: float | None = None
     ) -> Built:
-        """Objects of a folder, as Flux's kustomize-controller builds them. `keys` are the entries of the decryption
-        Secret; they travel in the call's body, so that nothing that shows arguments shows them.
+        """Objects of a folder, as Flux's kustomize-controller builds them, decrypted with `keys`.
 
         Raises ToolboxError: PathNotFound, InvalidYAML, BuildFailed, SubstituteFailed, LimitExceeded, NeedsNetwork,
         Timeout, Panic; ToolboxCrashed.
         """
-        group = self._remote if request.allow_remote and self._remote is not None else self._running()
-        told = msgspec.json.encode(keys) if keys else b""
-        header, body = await group.build(_raw(request), told, timeout or self._timeout)
+        told = msgspec.json.encode(keys) if keys is not None else b""
+        header, body = await self._builder(request, keys).build(_raw(request), told, timeout or self._timeout)
         result = msgspec.json.decode(header.result, type=BuildResult)
         return Built(result.objects, result.reads, result.remote, result.digest, body)
+
+    def _builder(self, request: BuildRequest, keys: BuildKeys | None) -> _Group:
+        if keys is not None and keys.call_services and self._keyed is not None:
+            return self._keyed
+        return self._remote if request.allow_remote and self._remote is not None else self._running()
 
     async def yaml_to_json(self, text: bytes, *, limits: Limits | None = None, timeout: float | None = None) -> bytes:
         """A JSON array of the documents of `text`, read as kubectl reads YAML; empty documents are left out.

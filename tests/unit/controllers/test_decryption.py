@@ -4,13 +4,14 @@ import msgspec
 import pytest
 
 from headrace.api.kustomization import Decryption, KustomizationSpec, SourceReference
-from headrace.controllers.decryption import check_decryption, keep_secret
+from headrace.controllers.decryption import DecryptionPolicy, check_decryption, keep_secret
 from headrace.core.secrecy import keeping_secrets
 from headrace.model.errors import Stalled
 from headrace.model.manifests import Manifest
 from headrace.model.reference import Reference
 from headrace.render.kustomize import DecryptionKeys
 from headrace.status.redaction import redact
+from headrace.toolbox import BuildKeys
 
 SPEC = KustomizationSpec(SourceReference("GitRepository", "app"), "10m", prune=True)
 
@@ -29,7 +30,7 @@ def test_values_of_delivered_secrets_are_taken_out_of_messages() -> None:
 
 
 def test_keys_are_not_shown_by_accident() -> None:
-    assert "AGE" not in repr(DecryptionKeys("default/keys", {"a.agekey": b"AGE-SECRET-KEY-1"}))
+    assert "AGE" not in repr(DecryptionKeys("default/keys", BuildKeys(entries={"a.agekey": b"AGE-SECRET-KEY-1"})))
 
 
 @pytest.mark.spec("KS-SOPS-13")
@@ -38,7 +39,10 @@ def test_age_keys_of_both_sorts_are_taken_out_of_messages() -> None:
 
 
 def test_an_identity_of_a_workload_is_refused_and_nothing_else() -> None:
-    check_decryption(SPEC)
-    check_decryption(msgspec.structs.replace(SPEC, decryption=Decryption("sops")))
+    off = DecryptionPolicy()
+    named = msgspec.structs.replace(SPEC, decryption=Decryption("sops", service_account_name="x"))
+    check_decryption(SPEC, off)
+    check_decryption(msgspec.structs.replace(SPEC, decryption=Decryption("sops")), off)
     with pytest.raises(Stalled, match="ObjectLevelWorkloadIdentity"):
-        check_decryption(msgspec.structs.replace(SPEC, decryption=Decryption("sops", service_account_name="x")))
+        check_decryption(named, off)
+    check_decryption(named, DecryptionPolicy(workload_identity=True))

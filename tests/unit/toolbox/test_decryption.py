@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from headrace.toolbox import BuildDecryption, BuildRequest, BuildSpec, Substitute, Toolbox, ToolboxError
+from headrace.toolbox import BuildDecryption, BuildKeys, BuildRequest, BuildSpec, Substitute, Toolbox, ToolboxError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -32,7 +32,7 @@ ONE = keys("one.agekey")
 
 async def build(toolbox: Toolbox, root: str, given: Mapping[str, bytes] = ONE, **more: Any) -> list[Any]:
     request = BuildRequest(root=root, decryption=BuildDecryption(secret="default/keys"), **more)
-    built = await toolbox.build(request, keys=given)
+    built = await toolbox.build(request, keys=BuildKeys(entries=given))
     return [json.loads(built.json(made)) for made in built.objects]
 
 

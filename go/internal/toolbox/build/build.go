@@ -33,7 +33,7 @@ func Run(ctx context.Context, request Request) (*Result, []byte, error) {
 	if request.AllowRemote && scratchFolder != "" {
 		files.AllowScratch(scratchFolder)
 	}
-	decryptor, err := request.decryptor()
+	decryptor, err := request.decryptor(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

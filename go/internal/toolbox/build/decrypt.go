@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -33,15 +34,16 @@ type Decryption struct {
 }
 
 // decryptor is nil where the request wants no decryption.
-func (r Request) decryptor() (*decrypt.Decryptor, error) {
+func (r Request) decryptor(ctx context.Context) (*decrypt.Decryptor, error) {
 	if r.Decryption == nil {
 		return nil, nil
 	}
-	keys, err := decrypt.Import(r.Keys)
+	keys, err := decrypt.Import(r.Keys.Entries)
 	if err != nil {
 		return nil, fail.New(fail.BuildFailed, "sops decryption Secret '%s': %v", r.Decryption.Secret, err)
 	}
-	return decrypt.New(keys), nil
+	keys.Logins = r.Keys.Logins
+	return decrypt.New(ctx, keys), nil
 }
 
 // sources decrypts, in memory only, the files that kustomize makes Secrets of or

@@ -8,6 +8,7 @@ import (
 
 	"headrace.dev/headrace/go/internal/toolbox/budget"
 	"headrace.dev/headrace/go/internal/toolbox/confined"
+	"headrace.dev/headrace/go/internal/toolbox/decrypt"
 )
 
 // Request says what to build. Root is a folder of the disk that is never
@@ -21,9 +22,14 @@ type Request struct {
 	Normalize   bool              `json:"normalize"`
 	AllowRemote bool              `json:"allow_remote"`
 	Decryption  *Decryption       `json:"decryption"`
-	// Keys are the entries of the decryption Secret.
-	Keys   map[string][]byte `json:"-"`
-	Limits budget.Limits     `json:"limits"`
+	Keys        Keys              `json:"-"`
+	Limits      budget.Limits     `json:"limits"`
+}
+
+// Keys are the entries of the decryption Secret, and logins for Vault.
+type Keys struct {
+	Entries map[string][]byte `json:"entries"`
+	Logins  []decrypt.Login   `json:"logins"`
 }
 
 // Spec holds the fields of a Kustomization that shape its build.

@@ -8,12 +8,12 @@ import (
 	"headrace.dev/headrace/go/internal/toolbox/fail"
 )
 
-// runBuild takes the entries of the decryption Secret, base64 by name, from the body:
-// arguments may be shown, the body is not.
+// runBuild takes the keys for decryption from the body: arguments may be shown, the
+// body is not.
 func runBuild(ctx context.Context, request build.Request, body []byte) (any, []byte, error) {
 	if len(body) > 0 {
 		if json.Unmarshal(body, &request.Keys) != nil {
-			return nil, nil, fail.New(fail.InvalidArgument, "read keys: not base64 by name")
+			return nil, nil, fail.New(fail.InvalidArgument, "read keys: malformed")
 		}
 	}
 	result, body, err := build.Run(ctx, request)

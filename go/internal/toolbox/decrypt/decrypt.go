@@ -2,6 +2,7 @@ package decrypt
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -97,9 +98,9 @@ type Decryptor struct {
 	secrets  map[string]struct{}
 }
 
-// New makes a decryptor for the given keys.
-func New(keys *Keys) *Decryptor {
-	return &Decryptor{services: []keyservice.KeyServiceClient{service{keys}}, secrets: map[string]struct{}{}}
+// New makes a decryptor for the given keys. Key services are called within the context.
+func New(ctx context.Context, keys *Keys) *Decryptor {
+	return &Decryptor{services: []keyservice.KeyServiceClient{service{ctx, keys}}, secrets: map[string]struct{}{}}
 }
 
 // Text decrypts a text. The message authentication code is not looked at, as in
@@ -131,10 +132,15 @@ func (d *Decryptor) Text(text []byte, from, to Format) (plain []byte, err error)
 
 func described(err error) string {
 	var user sops.UserError
-	if errors.As(err, &user) {
-		return strings.TrimSpace(user.UserError())
+	if !errors.As(err, &user) {
+		return err.Error()
 	}
-	return err.Error()
+	// It is drawn as a tree for a terminal, with long lines broken anywhere.
+	lines := strings.Split(user.UserError(), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimLeft(line, " |")
+	}
+	return strings.Join(strings.Fields(strings.Join(lines, " ")), " ")
 }
 
 func store(format Format) sops.Store {

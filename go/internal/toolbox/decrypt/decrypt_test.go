@@ -32,7 +32,7 @@ func TestFormats(t *testing.T) {
 }
 
 func TestMaskTakesTheLongestFirst(t *testing.T) {
-	decryptor := New(&Keys{})
+	decryptor := New(t.Context(), &Keys{})
 	decryptor.remember("secret\nsecret-and-more")
 	decryptor.remember("ab")
 	if masked := decryptor.Mask("secret-and-more, secret, ab, c2VjcmV0CnNlY3JldC1hbmQtbW9yZQ=="); masked != "***, ***, ab, ***" {
@@ -47,7 +47,7 @@ func TestMaskTakesTheLongestFirst(t *testing.T) {
 func TestMalformedTextIsAnError(t *testing.T) {
 	for _, format := range []Format{Binary, Dotenv, INI, JSON, YAML} {
 		for _, text := range []string{"", "\x00", "{", `{"sops": {"mac": "ENC["}}`, "sops: {mac: ENC[}", "[sops]"} {
-			if _, err := New(&Keys{}).Text([]byte(text), format, format); err == nil {
+			if _, err := New(t.Context(), &Keys{}).Text([]byte(text), format, format); err == nil {
 				t.Errorf("%s %q is decrypted", format, text)
 			}
 		}

@@ -1,5 +1,6 @@
 // Package decrypt opens what SOPS has encrypted, with keys that it is handed and
-// never writes anywhere: no key ring on disk, no program, no network.
+// never writes anywhere: no key ring on disk, no program. Key services of clouds and
+// Vault are called only in a process that was started for it.
 package decrypt
 
 import (
@@ -27,8 +28,35 @@ const (
 
 // Keys are the private keys to decrypt with.
 type Keys struct {
+	// Logins serve for Vault where there is no token.
+	Logins     []Login
 	identities []age.Identity
 	ring       openpgp.EntityList
+	vault      string
+	aws        *awsAccount
+	azure      *azureAccount
+	gcp        []byte
+}
+
+// awsAccount is an entry for AWS KMS.
+type awsAccount struct {
+	ID      string `json:"aws_access_key_id"`
+	Secret  string `json:"aws_secret_access_key"`
+	Session string `json:"aws_session_token"`
+}
+
+// azureAccount is an entry for Azure Key Vault, in the names of either generation.
+type azureAccount struct {
+	Tenant               string `json:"tenantId"`
+	Client               string `json:"clientId"`
+	Secret               string `json:"clientSecret"`
+	Certificate          string `json:"clientCertificate"`
+	CertificatePassword  string `json:"clientCertificatePassword"`
+	CertificateSendChain bool   `json:"clientCertificateSendChain"`
+	OldTenant            string `json:"tenant"`
+	OldClient            string `json:"appId"`
+	OldSecret            string `json:"password"`
+	AuthorityHost        string `json:"authorityHost"`
 }
 
 // Import reads the entries of a decryption Secret; entries of other names are
@@ -46,13 +74,13 @@ func Import(entries map[string][]byte) (*Keys, error) {
 func (k *Keys) add(name string, value []byte) error {
 	switch name {
 	case vaultToken:
-		return checkToken(value)
+		return k.addVault(value)
 	case awsKMS:
-		return checkAWS(value)
+		return k.addAWS(value)
 	case azureKV:
-		return checkAzure(value)
+		return k.addAzure(value)
 	case gcpKMS:
-		return checkGCP(value)
+		return k.addGCP(value)
 	}
 	switch path.Ext(name) {
 	case ageSuffix:
@@ -90,40 +118,29 @@ func (k *Keys) addPGP(value []byte) error {
 
 var errMalformed = errors.New("it is malformed")
 
-func checkToken(value []byte) error {
-	if len(bytes.TrimSpace(value)) == 0 {
+func (k *Keys) addVault(value []byte) error {
+	k.vault = strings.TrimSpace(string(value))
+	if k.vault == "" {
 		return errors.New("the token is empty")
 	}
 	return nil
 }
 
-func checkAWS(value []byte) error {
-	var account struct {
-		ID      string `json:"aws_access_key_id"`
-		Secret  string `json:"aws_secret_access_key"`
-		Session string `json:"aws_session_token"`
-	}
-	if yaml.Unmarshal(value, &account) != nil {
+func (k *Keys) addAWS(value []byte) error {
+	account := &awsAccount{}
+	if yaml.Unmarshal(value, account) != nil {
 		return errMalformed
 	}
 	if account.ID == "" || account.Secret == "" {
 		return errors.New("aws_access_key_id and aws_secret_access_key are required")
 	}
+	k.aws = account
 	return nil
 }
 
-func checkAzure(value []byte) error {
-	var account struct {
-		Tenant        string `json:"tenantId"`
-		Client        string `json:"clientId"`
-		Secret        string `json:"clientSecret"`
-		Certificate   string `json:"clientCertificate"`
-		OldTenant     string `json:"tenant"`
-		OldClient     string `json:"appId"`
-		OldSecret     string `json:"password"`
-		AuthorityHost string `json:"authorityHost"`
-	}
-	if yaml.Unmarshal(value, &account) != nil {
+func (k *Keys) addAzure(value []byte) error {
+	account := &azureAccount{}
+	if yaml.Unmarshal(value, account) != nil {
 		return errMalformed
 	}
 	principal := account.Tenant != "" && account.Client != "" && (account.Secret != "" || account.Certificate != "")
@@ -133,15 +150,17 @@ func checkAzure(value []byte) error {
 		return errors.New("it has neither a clientId with tenantId and a secret or certificate, nor appId, tenant " +
 			"and password, nor the clientId of a managed identity")
 	}
+	k.azure = account
 	return nil
 }
 
-func checkGCP(value []byte) error {
+func (k *Keys) addGCP(value []byte) error {
 	var account struct {
 		Type string `json:"type"`
 	}
 	if json.Unmarshal(value, &account) != nil || account.Type == "" {
 		return errMalformed
 	}
+	k.gcp = value
 	return nil
 }

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"time"
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
@@ -19,9 +19,15 @@ import (
 // of one little more.
 const maxDataKey = 1 << 16
 
-// service decrypts data keys with the given private keys. What would need a key
-// service of a cloud it refuses.
-type service struct{ keys *Keys }
+// patience is how long a key service may take for one data key, all tries together.
+const patience = 30 * time.Second
+
+// service decrypts data keys with the given private keys, or has a key service do so.
+// SOPS hands over no context, so it holds that of the call.
+type service struct {
+	ctx  context.Context
+	keys *Keys
+}
 
 // Encrypt is not offered.
 func (s service) Encrypt(
@@ -47,20 +53,10 @@ func (s service) open(key *keyservice.Key, message []byte) ([]byte, error) {
 		return s.openAge(message)
 	case *keyservice.Key_PgpKey:
 		return s.openPGP(message)
-	case *keyservice.Key_VaultKey:
-		return nil, unsupported("Vault")
-	case *keyservice.Key_KmsKey:
-		return nil, unsupported("AWS KMS")
-	case *keyservice.Key_GcpKmsKey:
-		return nil, unsupported("GCP KMS")
-	case *keyservice.Key_AzureKeyvaultKey:
-		return nil, unsupported("Azure Key Vault")
 	}
-	return nil, unsupported("this key service")
-}
-
-func unsupported(name string) error {
-	return fmt.Errorf("%s is not called by this version: encrypt for an age or OpenPGP key as well", name)
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	return s.openCloud(ctx, key, message)
 }
 
 func (s service) openAge(message []byte) ([]byte, error) {
