@@ -15,7 +15,7 @@ from collections.abc import Callable
 from headrace.model.trace import LAST, Lane
 
 LAST_SHARE = 4
-"""Runs of the last lane that work at the same time."""
+"""Runs of the last lane that work at the same time when no other does; beside others it is one."""
 
 
 class Slots:
@@ -31,7 +31,8 @@ class Slots:
 
     def open_to(self, lane: Lane) -> bool:
         """Whether there is a slot for a run of this lane."""
-        return self.free > 0 and (lane < LAST or self._last < LAST_SHARE)
+        others = self.size - self.free - self._last
+        return self.free > 0 and (lane < LAST or self._last < (1 if others else LAST_SHARE))
 
     def occupy(self, lane: Lane) -> None:
         """Take a free slot; raises RuntimeError when there is none for the lane."""

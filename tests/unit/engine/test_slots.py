@@ -98,5 +98,18 @@ async def test_the_last_lane_has_a_share_of_the_slots_only() -> None:
     slots.give(LAST)
     slots.grant()
     await settle()
+    assert line.served == ["delivery"]
+    slots.give(REVISION)
+    slots.grant()
+    await settle()
     assert line.served == ["delivery", "bookkeeping"]
-    assert slots.free == 1
+
+
+def test_beside_other_work_the_last_lane_has_one_slot() -> None:
+    slots = Slots(4, lambda: None)
+    slots.occupy(REVISION)
+    slots.occupy(LAST)
+    assert not slots.open_to(LAST)
+    assert slots.open_to(REVISION)
+    slots.give(REVISION)
+    assert slots.open_to(LAST)
