@@ -109,6 +109,14 @@ class Deliverer:
         for reference, record in self._records.records.items():
             subscribe(self._scope, reference, record, self._target.signature)
 
+    def leave_as_is(self) -> None:
+        """After a failure: what has drifted is for the next try to correct, and until then only news wakes the object.
+        Compared with how it was left, each such object would have it try again at once, and without end."""
+        for reference, record in self._records.records.items():
+            known = self._target.look(reference, record)
+            if not record.vanishes and planner.drifted(known, self._target.signature):
+                self._read_as_is(reference)
+
     # -- deliver ---------------------------------------------------------------------------------------------------
 
     async def deliver(self, manifests: Manifests, owned: Entries) -> Delivered:

@@ -175,6 +175,9 @@ class KustomizationController:
             run = _Run(self, obj, scope, attempt, target, records, rules=rules)
             try:
                 delivered = await run.deliver()
+            except Exception:
+                run.leave_as_is()
+                raise
             finally:
                 await self._store.save(records)
             healthy = await run.check_health(delivered)
@@ -294,6 +297,10 @@ class _Run:
         """Have the source know what would concern this delivery."""
         if self._records.delivery is not None:
             self._controller._consumers.delivered(self._scope.live.reference, self._records.delivery.reads)
+
+    def leave_as_is(self) -> None:
+        """The delivery has failed; see Deliverer."""
+        self._deliverer.leave_as_is()
 
     async def _is_current(self, inputs: str) -> bool:
         """Whether the last delivery is still what is wanted and what there is (skip)."""
