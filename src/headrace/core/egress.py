@@ -234,11 +234,12 @@ class Egress:
         secret_headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         tls: ssl.SSLContext | None = None,
+        tls_elsewhere: ssl.SSLContext | None = None,
         proxy: RemoteUrl | None = None,
         timeout: float,
         follow: bool = True,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """As `request`, with the body left to be read."""
+        """As `request`, with the body left to be read. After a redirect to another origin `tls_elsewhere` is used."""
         async with asyncio.timeout(timeout):
             target, secret = url, dict(secret_headers or {})
             for _ in range(self.limits.redirects + 1):
@@ -248,7 +249,7 @@ class Egress:
                 response.close()
                 following = self._redirected(target, response)
                 if following.origin != url.origin:
-                    secret, tls = {}, None
+                    secret, tls = {}, tls_elsewhere
                 target = following
             else:
                 raise UrlRefused(f"more than {self.limits.redirects} redirects")

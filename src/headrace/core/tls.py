@@ -42,3 +42,12 @@ def system_bundle() -> bytes:
         if name and Path(name).is_file():
             return Path(name).read_bytes()
     return b""
+
+
+def unverified_context() -> ssl.SSLContext:
+    """A client context that takes any certificate: only for what a spec calls insecure itself (SRC-OCI-19)."""
+    made = ssl.create_default_context()
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    return made
