@@ -367,6 +367,9 @@ def validate(settings: Settings) -> Settings:
             < leader.leader_election_renew_deadline
             < leader.leader_election_lease_duration
         ),
+        "events-addr must be an http or https URL": (
+            not settings.edge.events_addr or settings.edge.events_addr.startswith(("http://", "https://"))
+        ),
         "artifact-digest-algo must be sha256, sha384 or sha512": (
             settings.storage.artifact_digest_algo in ("sha256", "sha384", "sha512")
         ),

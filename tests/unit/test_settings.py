@@ -63,3 +63,10 @@ def test_every_leaf_has_a_description_and_a_flag_of_its_own() -> None:
 def test_every_shown_default_parses_to_the_default() -> None:
     for leaf in LEAVES:
         assert leaf.parse(leaf.shown_default, leaf.flag) == leaf.default
+
+@pytest.mark.spec("KS-OPS-03")
+@pytest.mark.parametrize("flag", ["default-decryption-service-account", "default-kubeconfig-service-account"])
+def test_a_default_account_for_tokens_needs_the_gate(flag: str) -> None:
+    with pytest.raises(SettingsError, match=f"{flag} needs the feature gate ObjectLevelWorkloadIdentity"):
+        load({flag: "tenant"}, env={})
+    assert load({flag: "tenant", "object-level-workload-identity": "true"}, env={})

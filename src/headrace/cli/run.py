@@ -40,6 +40,8 @@ async def run(kubeconfig: Path | None, context: str | None, file: Path | None, f
             return FAILED
         except OSError as error:
             raise CommandError(str(error), FAILED) from None
+        except SettingsError as error:
+            raise CommandError(str(error), USAGE) from None
     logger.info("stopped")
     return OK
 

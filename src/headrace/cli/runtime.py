@@ -34,7 +34,7 @@ from headrace.controllers.kustomization import KustomizationController, Kustomiz
 from headrace.controllers.source_artifact import SourcePolicy
 from headrace.controllers.targets import TargetPolicy
 from headrace.core.clock import Clock, SystemClock
-from headrace.core.egress import Egress, EgressPolicy
+from headrace.core.egress import Egress, EgressPolicy, UrlRefused, parse_url
 from headrace.core.random import Random
 from headrace.edge.health import health_application
 from headrace.edge.listen import parse_address, serve, serve_unix
@@ -54,10 +54,11 @@ from headrace.model.artifact import Artifact
 from headrace.model.objects import LiveObject
 from headrace.model.read import ABSENT
 from headrace.model.reference import Reference
-from headrace.settings import Settings
+from headrace.settings import Settings, SettingsError
 from headrace.source.git.remotes import Remotes
 from headrace.source.git.versions import toolbox_versions
-from headrace.status.events import Events
+from headrace.status.events import Events, Sink
+from headrace.status.notifier import Notifier
 from headrace.status.redaction import redact
 from headrace.status.writer import ApiStatusWriter
 from headrace.toolbox import Toolbox
@@ -190,8 +191,9 @@ class Runtime:
             stack.push_async_callback(egress.close)
             applied = AppliedStore(self._state / "applied.sqlite")
             stack.push_async_callback(applied.close)
+            sinks = await self._event_sinks(stack)
             controllers = self._controllers(clusters, toolbox, store, egress, applied)
-            engine = self._engine(clusters, controllers)
+            engine = self._engine(clusters, controllers, sinks)
             self._changed = engine.changed
             for listener in (self._metrics_listener, self._listener):
                 if listener is not None:
@@ -281,7 +283,19 @@ class Runtime:
             prune_protected=settings.apply.prune_protected_kinds,
         )
 
-    def _engine(self, clusters: Clusters, controllers: tuple[AnyController, ...]) -> Engine:
+    async def _event_sinks(self, stack: contextlib.AsyncExitStack) -> tuple[Sink, ...]:
+        """Who is told of events besides the API server."""
+        if not self._settings.edge.events_addr:
+            return ()
+        try:
+            url = parse_url(self._settings.edge.events_addr)
+        except UrlRefused as error:
+            raise SettingsError(f"events-addr: {error}") from None
+        return (await stack.enter_async_context(Notifier(url, self._clock)),)
+
+    def _engine(
+        self, clusters: Clusters, controllers: tuple[AnyController, ...], sinks: tuple[Sink, ...]
+    ) -> Engine:
         chosen = self._settings.engine
         namespaces = () if chosen.watch_all_namespaces else (self._settings.leader_election.runtime_namespace,)
         settings = EngineSettings(
@@ -300,7 +314,7 @@ class Runtime:
             verified_namespaces=frozenset(self._settings.tenancy.verified_namespaces),
         )
         writer = ApiStatusWriter(
-            clusters.management.client, Events(clusters.management.client, self._clock), self._clock
+            clusters.management.client, Events(clusters.management.client, self._clock, sinks=sinks), self._clock
         )
         access = ClusterAccess(clusters, namespaces=namespaces)
         return Engine(

@@ -39,9 +39,9 @@ from headrace.model.objects import LiveObject
 from headrace.model.reference import Reference
 from headrace.model.trace import Trace
 from headrace.source.git.remotes import Remotes
-from headrace.status.events import Events
+from headrace.status.events import Events, Sink
 from headrace.status.writer import ApiStatusWriter
-from headrace.toolbox import Toolbox
+from headrace.toolbox import KeyServices, Toolbox
 from tests.servers.git_http import GitServer, Repository
 
 DEADLINE = 60.0
@@ -97,14 +97,15 @@ class RunningEngine:
 @contextlib.asynccontextmanager
 async def running_engine(
     config: ClientConfig, directory: Path, namespace: str, options: KustomizationOptions | None = None,
-    *, clock: Clock | None = None, watch: WatchSettings | None = None,
+    *, clock: Clock | None = None, watch: WatchSettings | None = None, key_services: KeyServices | None = None,
+    sinks: tuple[Sink, ...] = (),
 ) -> AsyncIterator[RunningEngine]:
     """An engine that serves the objects of one namespace."""
     clock, random = clock or SystemClock(), Random()
     settings = EngineSettings(namespaces=(namespace,), min_retry_delay=0.2)
     async with contextlib.AsyncExitStack() as stack:
         clusters = await stack.enter_async_context(Clusters(config, clock=clock, random=random, watch=watch))
-        toolbox = await stack.enter_async_context(Toolbox(size=1))
+        toolbox = await stack.enter_async_context(Toolbox(size=1, key_services=key_services))
         egress = Egress(EgressPolicy(allow_hosts=frozenset({"127.0.0.1"})))
         stack.push_async_callback(egress.close)
         store = Store(directory / "storage", "127.0.0.1:1", clock)
@@ -125,7 +126,7 @@ async def running_engine(
             ),
         ]
         client = clusters.management.client
-        writer = ApiStatusWriter(client, Events(client, clock), clock)
+        writer = ApiStatusWriter(client, Events(client, clock, sinks=sinks), clock)
         access = ClusterAccess(clusters, namespaces=(namespace,))
         engine = Engine(access, controllers, writer, settings, clock=clock, random=random)
         engines.append(engine)
