@@ -17,6 +17,7 @@ from headrace.apply.control import CONTROL_KEYS
 from headrace.kube.objects import LAST_APPLIED, field_set_digest
 from headrace.model.objects import LiveObject, ManagedField
 from headrace.model.read import Part
+from headrace.model.trace import SIGNATURE as SIGNATURE_NAME
 
 FIELD_MANAGER = "kustomize-controller"
 """Upstream's field manager, so that objects move over without a change (KS-APPLY-14)."""
@@ -59,7 +60,7 @@ def _extract(live: LiveObject, overridden: tuple[str, ...]) -> object:
 
 def signature_part(overridden: tuple[str, ...] = ()) -> Part:
     """The signature as a Part; `overridden` is the setting override-manager."""
-    return Part("signature", lambda live: _extract(live, overridden), metadata_only=True)
+    return Part(SIGNATURE_NAME, lambda live: _extract(live, overridden), metadata_only=True)
 
 
 SIGNATURE = signature_part()

@@ -32,7 +32,7 @@ from headrace.kube.errors import KubeError
 from headrace.model.objects import LiveObject
 from headrace.model.reference import MANAGEMENT_CLUSTER, Reference
 from headrace.model.scope import StatusWriter
-from headrace.model.trace import LAST, RETRY, REVISION, Cause, Lane, Trace
+from headrace.model.trace import LAST, RETRY, REVISION, Cause, Lane, Trace, moved
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +224,7 @@ class Engine:
     def changed(self, reference: Reference, part: str, digest: str) -> None:
         """Something outside of every cluster moved: `part` of `reference` (cluster REMOTE) has this digest now."""
         for reader, name in self._graph.told(reference, part, digest):
-            self._wake_reader(reader, Cause("changed", reference, name))
+            self._wake_reader(reader, moved(reference, name))
 
     def _cured(self, reference: Reference) -> None:
         self.changed(reference, "*", "cured")
@@ -271,7 +271,7 @@ class Engine:
             new = still
         for reader, part in self._graph.moved(reference, new):
             lane = LAST if self._graph.is_spared(reader, reference) else REVISION
-            self._wake(reader, lane, Cause("changed", reference, part))
+            self._wake(reader, lane, moved(reference, part))
         if new is not None and new.partial and reference not in self._evaluating and self._must_look(new):
             self._evaluating.add(reference)
             self._spawn(self._evaluate(reference), name=f"evaluate {reference}")
@@ -287,7 +287,7 @@ class Engine:
             while True:
                 live = await self._contents.get(reference)
                 for reader, part in self._graph.moved(reference, live):
-                    self._wake_reader(reader, Cause("changed", reference, part))
+                    self._wake_reader(reader, moved(reference, part))
                 watched = self._access.get(reference)
                 if not (isinstance(watched, LiveObject) and live is not None
                         and newer(watched.metadata.resource_version, live.metadata.resource_version)):

@@ -31,13 +31,14 @@ from headrace.engine.reader import Unwatched
 from headrace.engine.scope import RunScope
 from headrace.engine.services import Services
 from headrace.engine.trace import Traces
+from headrace.kube.counter import tallied
 from headrace.kube.errors import Conflict, KubeError, NotFound
 from headrace.model.cures import is_cure
 from headrace.model.errors import Retry, Stalled, StepError, Superseded, Waiting
 from headrace.model.objects import LiveObject
 from headrace.model.outcome import Outcome
 from headrace.model.reference import Reference
-from headrace.model.trace import INTERVAL, RETRY, Cause, Trace
+from headrace.model.trace import INTERVAL, RETRY, Cause, Trace, moved
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class Runner:
         scope = RunScope(live, entry, self._services)
         self.scopes[entry.reference] = scope
         try:
-            with keeping_secrets():
+            with keeping_secrets(), tallied() as scope.requests:
                 await self._run(scope)
         finally:
             del self.scopes[entry.reference]
@@ -340,7 +341,7 @@ class Runner:
         self._time(reference, end)
         self._remember(reference, end)
         for target, part in services.graph.outdated(reference, self._cached):
-            self._wake(reference, Cause("changed", target, part))
+            self._wake(reference, moved(target, part))
         for freed in services.graph.freed():
             self._wake(freed, Cause("changed", reference, "dependency cycle"))
 
@@ -392,6 +393,7 @@ class Runner:
             message=message,
             waiting_on=services.graph.waiting_on(reference),
             next_after=None if timer is None else timer.when - services.clock.monotonic(),
+            requests=scope.requests.requests,
         )
         self.traces.add(trace)
         services.metrics.finished(trace)

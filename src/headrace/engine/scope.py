@@ -16,6 +16,7 @@ from headrace.engine.progress import Message, Progress
 from headrace.engine.queue import Entry
 from headrace.engine.reader import Unwatched
 from headrace.engine.services import Services
+from headrace.kube.counter import Tally
 from headrace.kube.errors import Conflict, Forbidden
 from headrace.model.errors import Superseded
 from headrace.model.objects import LiveObject
@@ -71,6 +72,7 @@ class RunScope:
         self.lane = entry.lane
         self.superseded = ""
         self.retry_interval: float | None = None
+        self.requests = Tally()
         self.steps: list[Step] = []
         self.notes: list[str] = []
         self.events: list[tuple[str, str, bool]] = []

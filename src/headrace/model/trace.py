@@ -34,7 +34,20 @@ class Cause(msgspec.Struct, frozen=True, gc=False):
     def __str__(self) -> str:
         if self.reference is None:
             return self.what
+        if self.what == DRIFT:
+            return f"{self.reference} drifted"
         return f"{self.reference} {self.what}" + (f" ({self.part})" if self.part not in ("", "*") else "")
+
+
+DRIFT = "drift"
+
+SIGNATURE = "signature"
+"""The part of delivered objects that is subscribed to."""
+
+
+def moved(reference: Reference, part: str = "") -> Cause:
+    """The cause that a part of an object has changed. Of a delivered object that is drift: own writes wake nobody."""
+    return Cause(DRIFT if part == SIGNATURE else "changed", reference, part)
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):

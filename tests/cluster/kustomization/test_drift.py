@@ -43,7 +43,7 @@ async def test_a_deleted_deployment_is_made_again(world: World, engine: RunningE
 
     uid = first["metadata"]["uid"]
     await world.until(DEPLOYMENTS, "web", lambda o: o["metadata"]["uid"] != uid)
-    await engine.until_caused(world.reference(), f"Deployment/{world.namespace}/web changed (signature)")
+    await engine.until_caused(world.reference(), f"Deployment/{world.namespace}/web drifted")
 
 
 @pytest.mark.spec("KS-APPLY-08")
@@ -51,7 +51,7 @@ async def test_a_changed_field_is_set_back(world: World, engine: RunningEngine) 
     await delivered(world, {"a.yaml": config_map("a", k="1")})
     await change(world, CONFIG_MAPS, "a", {"data": {"k": "2"}})
     await world.until(CONFIG_MAPS, "a", lambda o: o["data"] == {"k": "1"})
-    await engine.until_caused(world.reference(), f"ConfigMap/{world.namespace}/a changed (signature)")
+    await engine.until_caused(world.reference(), f"ConfigMap/{world.namespace}/a drifted")
 
 
 @pytest.mark.spec("KS-APPLY-08")
@@ -59,7 +59,7 @@ async def test_a_stripped_owner_label_is_set_again(world: World, engine: Running
     await delivered(world, {"web.yaml": deployment("web", 0)})
     await change(world, DEPLOYMENTS, "web", {"metadata": {"labels": {OWNER_NAME: None}}})
     await world.until(DEPLOYMENTS, "web", lambda o: o["metadata"]["labels"].get(OWNER_NAME) == "app")
-    await engine.until_caused(world.reference(), f"Deployment/{world.namespace}/web changed (signature)")
+    await engine.until_caused(world.reference(), f"Deployment/{world.namespace}/web drifted")
 
 
 @pytest.mark.spec("KS-APPLY-09")
@@ -108,8 +108,8 @@ async def test_a_touch_that_changes_nothing_of_ours_wakes_nobody(world: World, e
     # An event of the same watch that does wake: when it has been acted on, the one before has been judged too.
     await change(world, CONFIG_MAPS, "b", {"data": {"k": "2"}})
     await world.until(CONFIG_MAPS, "b", lambda o: o["data"] == {"k": "1"})
-    await engine.until_caused(world.reference(), f"ConfigMap/{world.namespace}/b changed (signature)")
-    assert f"ConfigMap/{world.namespace}/a changed (signature)" not in causes(engine, world)
+    await engine.until_caused(world.reference(), f"ConfigMap/{world.namespace}/b drifted")
+    assert f"ConfigMap/{world.namespace}/a drifted" not in causes(engine, world)
 
 
 async def test_a_rival_that_never_gives_in_is_named_and_corrected_ever_more_slowly(

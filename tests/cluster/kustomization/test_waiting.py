@@ -87,7 +87,7 @@ async def test_a_job_that_goes_away_when_it_is_done_is_a_success_and_not_run_in_
     await world.kustomization(targetNamespace=world.namespace, wait=True, timeout="1h")
     await world.ready()
     await world.until_gone(jobs, "j")
-    assert f"Job/{world.namespace}/j changed (signature)" not in [
+    assert f"Job/{world.namespace}/j drifted" not in [
         str(cause) for trace in engine.traces(world.reference()) for cause in trace.causes]
     token = await world.request(KUSTOMIZATION, "app")
     await world.handled("app", token)

@@ -189,7 +189,7 @@ async def test_what_moved_between_a_read_and_the_end_of_its_run_wakes_again(worl
     async with world.running():
         await world.put(A, spec={})
         assert world.things.runs == ["a", "a"]
-        assert world.causes(A) == ["ConfigMap/default/delivered changed (signature)"]
+        assert world.causes(A) == ["ConfigMap/default/delivered drifted"]
 
 
 async def test_a_remote_that_moves_wakes_its_readers(world: World) -> None:
