@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +13,8 @@ from headrace.engine.engine import Engine
 from tests.attack.strict import CONFIG_MAPS, SECRETS, account, grant, put, rule, strict_engine
 from tests.cluster.kustomization.world import World, condition, config_map
 from tests.servers.control_plane import ControlPlane
+
+Json = dict[str, Any]
 
 # -- whose rights count ------------------------------------------------------------------------------------------------
 
@@ -83,7 +86,7 @@ HOOK = {"name": "evil.example.com", "admissionReviewVersions": ["v1"], "sideEffe
         "clientConfig": {"url": "https://example.invalid/"},
         "rules": [{"apiGroups": ["nobody.example.com"], "apiVersions": ["v1"], "operations": ["CREATE"],
                    "resources": ["none"]}]}
-POWER = {
+POWER: dict[str, tuple[str, Json]] = {
     "ClusterRole": ("rbac.authorization.k8s.io/v1", {"rules": [rule(["*"], ["*"])]}),
     "ClusterRoleBinding": ("rbac.authorization.k8s.io/v1", {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}}),
@@ -163,7 +166,7 @@ async def test_the_same_secret_is_the_tenants_own_affair_with_the_tenants_own_ri
 
 OWNER = "kustomize.toolkit.fluxcd.io"
 HELM = {"meta.helm.sh/release-name": "db", "meta.helm.sh/release-namespace": "prod"}
-HELD = {
+HELD: dict[str, tuple[Json, str]] = {
     "a Kustomization of another namespace": (
         {"labels": {f"{OWNER}/name": "their", f"{OWNER}/namespace": "them"}}, "Kustomization/them/their"),
     "a HelmRelease": (
@@ -221,7 +224,8 @@ async def test_an_object_changes_hands_when_both_sides_say_so(
         return
     await world.ready()
     live = await world.get("v1", "ConfigMap", "a")
-    assert live is not None and live["data"] == {"k": "ours"}
+    assert live is not None
+    assert live["data"] == {"k": "ours"}
 
 
 @pytest.mark.spec("SEC-27")
@@ -239,7 +243,8 @@ async def test_an_object_that_was_taken_from_us_is_not_taken_back(world: World, 
 
     await world.failed(reason="ReconciliationFailed", text="is held by Kustomization/them/their")
     live = await world.get("v1", "ConfigMap", "a")
-    assert live is not None and live["data"] == {"k": "theirs"}
+    assert live is not None
+    assert live["data"] == {"k": "theirs"}
 
 
 @pytest.mark.spec("SEC-26")

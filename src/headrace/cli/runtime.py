@@ -310,6 +310,7 @@ class Runtime:
             kinds=frozenset(chosen.controllers),
             isolated=self._settings.enforces("references"),
             tenant_account=self._default_account if self._settings.enforces("identity") else "",
+            runtime_namespace=self._settings.leader_election.runtime_namespace,
             min_interval=self._settings.min_interval,
             verified_namespaces=frozenset(self._settings.tenancy.verified_namespaces),
         )

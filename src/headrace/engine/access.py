@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from headrace.api.kinds import KINDS, KindInfo
-from headrace.engine.reader import UNWATCHED, Listener, Unwatched
+from headrace.engine.reader import UNWATCHED, Account, Listener, Unwatched
 from headrace.kube.cluster import Cluster, Clusters
 from headrace.kube.errors import ApiError, KubeError, NoMatch, NotFound, Unreachable
 from headrace.kube.informer import Informer
@@ -69,12 +69,15 @@ class ClusterAccess:
         for informers, informer in self._held.pop(holder, []):
             informers.release(informer, holder)
 
-    async def fetch(self, reference: Reference, *, version: str = "") -> LiveObject | None:
+    async def fetch(
+        self, reference: Reference, *, version: str = "", account: Account | None = None
+    ) -> LiveObject | None:
         """See `Reader.fetch`."""
         cluster = self._cluster(reference)
+        client = cluster.client.impersonate_service_account(*account) if account else cluster.client
         resource = await cluster.discovery.resource(reference.group, reference.kind, version)
         try:
-            return await cluster.client.get(resource, reference.namespace, reference.name)
+            return await client.get(resource, reference.namespace, reference.name)
         except NotFound:
             return None
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from headrace.api.meta import SHARED_WITH, SOURCE_GROUP
 from headrace.api.references import CrossReference, cross_references
+from headrace.engine.reader import Account
 from headrace.engine.settings import EngineSettings
 from headrace.kube.errors import KubeError
 from headrace.model.errors import Stalled
@@ -65,3 +68,36 @@ def _require_verification(obj: Any, reference: Reference) -> None:
     if reference.group == SOURCE_GROUP and getattr(obj.spec, "verify", None) is None:
         text = f"sources of namespace {reference.namespace} must be verified: spec.verify is required by the operator"
         raise Stalled(ACCESS_DENIED, text)
+
+
+# -- Secrets and ConfigMaps ------------------------------------------------------------------------------------------
+
+TENANTS_DATA = frozenset({("", "Secret"), ("", "ConfigMap")})
+"""Kinds whose content is read as the tenant."""
+
+
+class _Spec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    service_account_name: str = ""
+
+
+class _Object(msgspec.Struct, frozen=True, gc=False):
+    spec: _Spec = _Spec()
+
+
+def reads_as(reader: LiveObject, target: Reference, part: Part, settings: EngineSettings) -> Account | None:
+    """As whom a part of what `reader` names is read: for the data of its Secrets and ConfigMaps the account of its
+    specification, else the tenants' default one; None for the engine itself, as Flux reads everything.
+
+    Raises Stalled(AccessDenied) for data of another namespace, by whatever way a controller came to it. What settings
+    of the operator name lies in the engine's own namespace, and is read as the engine.
+    """
+    if target.group_kind not in TENANTS_DATA:
+        return None
+    home = reader.reference.namespace
+    if settings.isolated and target.namespace not in (home, settings.runtime_namespace):
+        text = f"can't access '{target.kind}/{target.namespace}/{target.name}'"
+        raise Stalled(ACCESS_DENIED, f"{text}, cross-namespace references have been blocked")
+    if part.metadata_only or not settings.tenant_account or target.namespace != home:
+        return None
+    named = msgspec.json.decode(reader.raw, type=_Object).spec.service_account_name
+    return home, named or settings.tenant_account

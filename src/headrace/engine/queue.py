@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from headrace.core.clock import Clock
+from headrace.engine.pace import Pace
 from headrace.model.reference import Reference
 from headrace.model.trace import HUMAN, INTERVAL, LAST, RETRY, REVISION, Cause, Lane
 
@@ -100,6 +101,7 @@ class Queue:
         self._resting: dict[Reference, Rest] = {}
         self._known: set[Reference] = set()
         self._takes = 0
+        self._pace = Pace(clock)
 
     def __len__(self) -> int:
         return len(self._queued)
@@ -111,6 +113,9 @@ class Queue:
         self._known.add(reference)
         waiting = self._again if reference in self._running else self._queued
         entry = waiting.get(reference)
+        if entry is None and waiting is self._queued and (wait := self._pace.wait(reference)):
+            self._put_off(reference, wait, lane, cause)
+            return
         if entry is None:
             waiting[reference] = entry = Entry(reference, lane, self._clock.monotonic(), (cause,))
         else:
@@ -132,6 +137,7 @@ class Queue:
         entry = self._queued.pop(reference)
         self._takes += 1
         self._running.add(reference)
+        self._pace.spend(reference)
         self._timers.pop(reference, None)
         self._resting.pop(reference, None)
         return entry
@@ -140,7 +146,9 @@ class Queue:
         """The run of an object has ended; what came meanwhile is queued now."""
         self._running.discard(reference)
         again = self._again.pop(reference, None)
-        if again is not None:
+        if again is not None and (wait := self._pace.wait(reference)):
+            self._put_off(reference, wait, again.lane, again.causes[0])
+        elif again is not None:
             self._queued[reference] = again
             self._lines[again.lane].add(reference)
 
@@ -156,6 +164,7 @@ class Queue:
         self._again.pop(reference, None)
         self._timers.pop(reference, None)
         self._resting.pop(reference, None)
+        self._pace.forget(reference)
         self._known.discard(reference)
 
     def _occupied(self, last: bool) -> Iterator[Lane]:
@@ -176,6 +185,13 @@ class Queue:
         heapq.heappush(self._heap, (timer.when, next(self._sequence), reference))
         if len(self._heap) > 2 * len(self._timers) + 64:
             self._compact()
+
+    def _put_off(self, reference: Reference, after: float, lane: Lane, cause: Cause) -> None:
+        """Run an object that runs too often when it may; the most urgent of the wake-ups until then counts."""
+        timer = self._timers.get(reference)
+        if timer is not None and timer.when <= self._clock.monotonic() + after and timer.lane <= lane:
+            return
+        self.schedule(reference, after, lane, cause)
 
     def rest(self, reference: Reference, why: Rest) -> None:
         """Leave the object without a timer, for a reason."""

@@ -16,6 +16,10 @@ ServedListener = Callable[[str, str, str], None]
 """Called with (cluster, group, kind) when a kind that was looked for in vain is served."""
 
 
+Account = tuple[str, str]
+"""Namespace and name of a service account to act as."""
+
+
 class Unwatched(enum.Enum):
     """The answer for an object that no watch covers."""
 
@@ -51,8 +55,11 @@ class Reader(Protocol):
         """`holder` needs none of its watches any more."""
         ...
 
-    async def fetch(self, reference: Reference, *, version: str = "") -> LiveObject | None:
-        """The whole object by one GET; None when it does not exist."""
+    async def fetch(
+        self, reference: Reference, *, version: str = "", account: Account | None = None
+    ) -> LiveObject | None:
+        """The whole object by one GET; None when it does not exist. With `account` as that, and Forbidden is raised
+        where it may not."""
         ...
 
     def subscribe(self, listener: Listener) -> None:

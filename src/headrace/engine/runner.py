@@ -286,7 +286,8 @@ class Runner:
         if isinstance(error, Retry) and error.after is not None:
             return error.after
         stated = None if error.reason == INTERNAL else scope.retry_interval
-        return self._backoff.delay(failures) if stated is None else stated
+        floor = self._services.settings.min_interval
+        return self._backoff.delay(failures) if stated is None else max(stated, floor)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -351,7 +352,7 @@ class Runner:
             case Succeeded(Outcome(after=None)) | Gone():
                 queue.rest(reference, Rest.STATIC)
             case Succeeded(outcome):
-                after = outcome.after or 0.0
+                after = max(outcome.after or 0.0, settings.min_interval if outcome.jitter else 0.0)
                 spread = self._random.spread(after, settings.interval_jitter) if outcome.jitter else after
                 queue.schedule(reference, spread, INTERVAL, Cause("interval"))
             case Suspended():

@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from headrace.core.failpoints import failpoint_async
+from headrace.engine.boundary import reads_as
 from headrace.engine.credentials import is_secret, register_secrets
 from headrace.engine.graph import ANY
 from headrace.engine.progress import Message, Progress
@@ -130,6 +131,10 @@ class RunScope:
         return live
 
     async def _look(self, reference: Reference, part: Part, version: str) -> LiveObject | None:
+        account = reads_as(self._live, reference, part, self._services.settings)
+        if account is not None:
+            absent = self._services.reader.get(reference) is None
+            return None if absent else await self._services.contents.get(reference, version, account)
         cached = self._services.reader.get(reference, full=not part.metadata_only)
         if not isinstance(cached, Unwatched):
             return cached

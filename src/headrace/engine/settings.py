@@ -37,6 +37,8 @@ class EngineSettings:
     """References lead to other namespaces only where the target consents (strict tenancy; off as Flux)."""
     tenant_account: str = ""
     """Account that reads the Secrets and ConfigMaps of an object that names none; empty: the engine itself, as Flux."""
+    runtime_namespace: str = ""
+    """The engine's own namespace, whose Secrets and ConfigMaps operators may name in settings."""
     min_interval: float = 0.0
     """Seconds below which no interval of an object is followed; 0 as Flux."""
     verified_namespaces: frozenset[str] = frozenset()

@@ -32,6 +32,9 @@ from headrace.status.summary import Verdict
 Status = dict[str, Any]
 Decide = Callable[[tuple[Condition, ...]], Verdict]
 
+TENANCY_RELAXED = "TenancyRelaxed"
+"""Condition: there is a point of strict tenancy that the operator has turned off."""
+
 ATTEMPTS = 5
 """Tries of one patch before the run counts as failed."""
 
@@ -43,11 +46,13 @@ class ApiStatusWriter:
     """
 
     def __init__(self, client: Client, events: Events, clock: Clock,
-                 kinds: Mapping[tuple[str, str], KindInfo[Any]] = KINDS) -> None:
+                 kinds: Mapping[tuple[str, str], KindInfo[Any]] = KINDS, *, relaxed: Sequence[str] = ()) -> None:
+        """`relaxed` names the points of strict tenancy that the operator has turned off: every status says so."""
         self._client = client
         self._events = events
         self._clock = clock
         self._kinds = kinds
+        self._relaxed = _relaxed(relaxed)
 
     async def progress(self, live: LiveObject, reason: str, message: str,
                        conditions: Sequence[Condition]) -> LiveObject:
@@ -126,7 +131,7 @@ class ApiStatusWriter:
     def _difference(self, live: LiveObject, status: Status, verdict: Verdict, *, final: bool) -> Status:
         """The merge patch of the status: only what is not there already."""
         after = conditions.changed(
-            conditions.decode(status), verdict.conditions, verdict.removed,
+            conditions.decode(status), (*verdict.conditions, *self._relaxed), (*verdict.removed, TENANCY_RELAXED),
             generation=live.metadata.generation, now=self._clock.now())
         fields: Status = dict(verdict.fields)
         fields["conditions"] = after
@@ -158,6 +163,11 @@ class ApiStatusWriter:
     def _resource(self, live: LiveObject) -> Resource:
         kind = self._kind(live)
         return Resource(kind.group, kind.storage_version, kind.kind, kind.plural, namespaced=True)
+
+
+def _relaxed(points: Sequence[str]) -> tuple[Condition, ...]:
+    text = f"turned off by the operator: {', '.join(points)}"
+    return (Condition(TENANCY_RELAXED, "True", "OperatorSetting", text),) if points else ()
 
 
 def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Status:

@@ -16,7 +16,7 @@ import msgspec
 from headrace.api.kinds import KindInfo
 from headrace.core.random import Random
 from headrace.engine.engine import Engine
-from headrace.engine.reader import UNWATCHED, Listener, Unwatched
+from headrace.engine.reader import UNWATCHED, Account, Listener, Unwatched
 from headrace.engine.settings import EngineSettings
 from headrace.kube.errors import Conflict, KubeError
 from headrace.model.errors import StepError
@@ -83,6 +83,8 @@ class Objects:
         self.objects: dict[Reference, dict[str, Any]] = {}
         self.partial: set[tuple[str, str]] = {("", "ConfigMap"), ("", "Secret")}
         self.fetched: list[Reference] = []
+        self.accounts: list[Account | None] = []
+        """As whom, for each of `fetched`."""
         self.ensured: set[tuple[str, str]] = set()
         self.held: dict[Hashable, list[Reference]] = {}
         self.refuse: dict[tuple[str, str], KubeError] = {}
@@ -164,8 +166,11 @@ class Objects:
     def release(self, holder: Hashable) -> None:
         self.held.pop(holder, None)
 
-    async def fetch(self, reference: Reference, *, version: str = "") -> LiveObject | None:
+    async def fetch(
+        self, reference: Reference, *, version: str = "", account: Account | None = None
+    ) -> LiveObject | None:
         self.fetched.append(reference)
+        self.accounts.append(account)
         live = self._live(reference)
         await asyncio.sleep(0)
         if self.before_fetch is not None:
