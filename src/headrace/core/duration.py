@@ -10,13 +10,17 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = (2**63 - 1) / 1e9
 
 
+class InvalidDuration(ValueError):
+    """A text that is no duration, or one that is too long."""
+
+
 def parse_duration(text: str) -> float:
-    """Seconds. The pattern is that of Flux's CRDs; raises ValueError on others and on what Go cannot hold."""
+    """Seconds. The pattern is that of Flux's CRDs; raises InvalidDuration on others and on what Go cannot hold."""
     if _WHOLE.fullmatch(text) is None:
-        raise ValueError(f"invalid duration '{text[:64]}'")
+        raise InvalidDuration(f"invalid duration '{text[:64]}'")
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in _TERM.findall(text))
     if seconds > _LONGEST:
-        raise ValueError(f"duration '{text[:64]}' is too long")
+        raise InvalidDuration(f"duration '{text[:64]}' is too long")
     return seconds
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from headrace.core.backoff import Backoff
-from headrace.core.duration import format_duration
+from headrace.core.duration import InvalidDuration, format_duration
 from headrace.core.failpoints import failpoint_async
 from headrace.core.random import Random
 from headrace.core.secrecy import keeping_secrets
@@ -231,6 +231,8 @@ class Runner:
                 return await self._wait_for(scope, error)
             case StepError():
                 pass
+            case InvalidDuration():
+                error = Stalled(UNDECODABLE, f"the object cannot be served: {error}")
             case KubeError():
                 error = step_error(error, scope.reference.cluster)
             case _:
