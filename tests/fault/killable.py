@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -44,6 +45,16 @@ class KillableEngines:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.communicate()
+
+    def freeze(self) -> None:
+        """Stop it where it is, as a machine that is paused would; its helpers too."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Let it go on, as if no time had passed."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
 
     async def until_killed(self) -> None:
         """Wait until a failpoint has killed it."""

@@ -44,7 +44,7 @@ from headrace.engine.access import ClusterAccess
 from headrace.engine.engine import Engine
 from headrace.engine.runner import AnyController
 from headrace.engine.settings import EngineSettings
-from headrace.kube.client import Client
+from headrace.kube.client import Client, Fence
 from headrace.kube.cluster import Clusters
 from headrace.kube.config import ClientConfig
 from headrace.kube.counter import RequestCounter
@@ -95,6 +95,7 @@ class Runtime:
         self._parts: Parts | None = None
         self._changed: Changed = _nobody_is_told
         self._leads = not settings.leader_election.enable_leader_election
+        self._fence: Fence | None = None
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then let runs finish within the grace period, and release the lease.
@@ -123,6 +124,7 @@ class Runtime:
         """Lead once the lease is held. `stop` ends the wait for it, too."""
         async with Client(self._config, counter=self._counter) as client:
             election = self._election(client)
+            self._fence = election.fence
             campaign = asyncio.ensure_future(election.run(lambda: self._lead(stop), on_lost=self._lost))
             stopping = asyncio.ensure_future(stop.wait())
             try:
@@ -184,7 +186,7 @@ class Runtime:
             store = await asyncio.to_thread(self._make_store)
             clusters = await stack.enter_async_context(
                 Clusters(self._config, counter=self._counter, clock=self._clock, random=self._random,
-                         key=store.installation_key())
+                         key=store.installation_key(), fence=self._fence)
             )  # fmt: skip
             toolbox = await stack.enter_async_context(self._toolbox(store))
             egress = Egress(self._egress_policy())

@@ -92,7 +92,10 @@ class Engine:
                 group.create_task(watch_loop(self._clock, self._metrics, self._settings.stall_threshold)),
                 *(group.create_task(self._serve(c), name=f"serve {c.kind.kind}") for c in self._controllers.values()),
             ]
-            await stop.wait()
+            try:
+                await stop.wait()
+            finally:
+                self._draining = True  # also when the lease is lost and everything is cancelled
             await self._drain()
             for task in (*background, *self._tasks):
                 task.cancel()

@@ -288,7 +288,7 @@ class RunScope:
                     self._latest = await self._write_inventory(entries)
                     return
                 except Conflict:
-                    self._latest = await self._reread(before)
+                    self._latest = await self._reread()
 
     async def close(self) -> None:
         """The run is over: nothing more is written by it but its end."""
@@ -301,19 +301,18 @@ class RunScope:
         self._progress.sent()
         return live
 
-    async def _reread(self, before: tuple[InventoryEntry, ...]) -> LiveObject:
+    async def _reread(self) -> LiveObject:
         """The object after a conflict, if this run may still act for it."""
-        fresh = self.still_stands(await self._services.reader.fetch(self.reference))
-        if set(inventory_of(fresh)) != set(before):
-            raise Superseded(f"the inventory of {self.reference} was changed by somebody else")
-        return fresh
+        return self.still_stands(await self._services.reader.fetch(self.reference))
 
     def still_stands(self, fresh: LiveObject | None) -> LiveObject:
         """`fresh`, if what this run was started for still holds. Raises Superseded otherwise."""
         seen = self._live.metadata
         if fresh is None or fresh.metadata.uid != seen.uid:
             raise Superseded(f"{self.reference} was deleted")
-        self._latest = fresh
+        before, self._latest = self._latest, fresh
+        if set(inventory_of(fresh)) != set(inventory_of(before)):
+            raise Superseded(f"the inventory of {self.reference} was changed by somebody else")
         if fresh.metadata.generation != seen.generation or fresh.metadata.deleting != seen.deleting:
             raise Superseded(f"{self.reference} was changed")
         return fresh
@@ -322,7 +321,10 @@ class RunScope:
         async with self._writing:
             written = await self._services.writer.progress(
                 self.reported, message.reason, message.message, message.conditions)
-            if written.metadata.uid == self._live.metadata.uid:
+            # Another engine's inventory is not made this run's base: its last write would go over it (REL-10).
+            if written.metadata.uid == self._live.metadata.uid and set(inventory_of(written)) == set(
+                inventory_of(self._latest)
+            ):
                 self._latest = written
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -51,6 +51,10 @@ PARTIAL_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1
 PAGE = 500
 """Objects of one page of a list, as client-go has it."""
 
+Fence = Callable[[], None]
+"""Raises KubeError when nothing may be written (any more)."""
+
+_READS = ("GET", "HEAD")
 _IDEMPOTENT_PATCHES = (APPLY_PATCH, MERGE_PATCH)
 _SERVICE_ACCOUNT = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -103,7 +107,9 @@ class Client:
         clock: Clock | None = None,
         random: Random | None = None,
         wire: Wire | None = None,
+        fence: Fence | None = None,
     ) -> None:
+        """`fence` is called before each request that may change something, and raises what forbids it."""
         self.config = config
         self.cluster = cluster
         self.counter = counter if counter is not None else RequestCounter()
@@ -111,6 +117,7 @@ class Client:
         self._clock: Clock = clock or SystemClock()
         self._random = random or Random()
         self._wire = wire or Wire(config, self._clock)
+        self._fence = fence
         self._headers = _base_headers(user_agent, config)
 
     async def __aenter__(self) -> Client:
@@ -139,6 +146,7 @@ class Client:
             clock=self._clock,
             random=self._random,
             wire=self._wire,
+            fence=self._fence,
         )
 
     def impersonate_service_account(self, namespace: str, name: str) -> Client:
@@ -193,7 +201,7 @@ class Client:
         are)."""
         items = dict(query or {})
         if repeatable is None:
-            repeatable = method in ("GET", "HEAD") or "dryRun" in items or content_type in _IDEMPOTENT_PATCHES
+            repeatable = method in _READS or "dryRun" in items or content_type in _IDEMPOTENT_PATCHES
         call = Call(
             method=method,
             path=path,
@@ -451,6 +459,8 @@ class Client:
         if call.etag:
             headers["If-None-Match"] = call.etag
         remaining = max(deadline - self._clock.monotonic(), 0.001)
+        if self._fence is not None and call.method not in _READS:
+            self._fence()
         self.counter.sent(call.key)
         try:
             answer = await self._wire.exchange(call.method, call.url, headers, call.body, material, remaining)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from headrace.core.backoff import Backoff
 from headrace.core.clock import Clock, SystemClock
 from headrace.core.random import Random
-from headrace.kube.client import USER_AGENT, Client
+from headrace.kube.client import USER_AGENT, Client, Fence
 from headrace.kube.config import ClientConfig
 from headrace.kube.credentials import Issue
 from headrace.kube.counter import RequestCounter
@@ -90,7 +90,8 @@ class Clusters:
     """All clusters of a process; an async context manager, left by the task that entered it.
 
     Remote clusters are shared by everybody with the same kubeconfig content, and by nobody else: what one
-    tenant's credentials can read is not for another's. `key` makes their names keyed hashes.
+    tenant's credentials can read is not for another's. `key` makes their names keyed hashes. `fence` is that of all
+    clients.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Clusters:
         watch: WatchSettings | None = None,
         idle: float = IDLE,
         key: bytes = b"",
+        fence: Fence | None = None,
     ) -> None:
         self.counter = counter if counter is not None else RequestCounter()
         self._config = config
@@ -113,6 +115,7 @@ class Clusters:
         self._watch = watch
         self._idle = idle
         self._key = key
+        self._fence = fence
         self._clusters: dict[str, Cluster] = {}
         self._held: dict[Hashable, str] = {}
         self._listeners: list[Listener] = []
@@ -179,6 +182,7 @@ class Clusters:
             wire=Wire(config, self._clock, issue=issue),
             clock=self._clock,
             random=self._random,
+            fence=self._fence,
         )
         discovery = Discovery(client, clock=self._clock)
         informers = Informers(

@@ -4,6 +4,7 @@ KubeError
   ConfigError        the kubeconfig or the identity cannot be used; asks for a person
   Unreachable        no answer: refused, reset, name not found, TLS (also a ConnectionError)
   NoMatch            the cluster does not serve this kind
+  Fenced             we may not write (any more): another engine may lead by now
   ApiError           the server answered with a metav1.Status, or with an HTTP error of its own
     BadRequest 400, Unauthorized 401, Forbidden 403, NotFound 404, Conflict 409, AlreadyExists 409,
     Gone 410, Invalid 422, TooManyRequests 429, ServerError >= 500, Timeout 504 or our own deadline
@@ -73,6 +74,10 @@ class NoMatch(KubeError):
         self.group = group
         self.kind = kind
         self.version = version
+
+
+class Fenced(KubeError):
+    """A write was not sent: nothing says that we lead still (REL-09)."""
 
 
 class ApiError(KubeError):

@@ -16,7 +16,7 @@ from headrace.core.clock import Clock, SystemClock, parse_rfc3339, rfc3339_micro
 from headrace.core.random import Random
 from headrace.kube.client import Client
 from headrace.kube.counter import LEASE
-from headrace.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
+from headrace.kube.errors import AlreadyExists, Conflict, Fenced, KubeError, NotFound
 from headrace.kube.resource import Resource
 from headrace.model.objects import LiveObject, Metadata
 
@@ -81,6 +81,16 @@ class LeaderElection:
         self._random = random or Random()
         self._seen: Lease | None = None
         self._seen_at = 0.0
+        self._renewed_at = 0.0
+
+    def fence(self) -> None:
+        """Raises Fenced when another may hold the lease by now: to be called before each write.
+
+        A process that was frozen, or whose clock is slow, has had no chance to notice; the cancellation of its work
+        comes after the writes that were due. A lease that was renewed in time is nobody else's before it runs out.
+        """
+        if not self.leading or self._clock.monotonic() - self._renewed_at >= self._times.renew_deadline:
+            raise Fenced("nothing is written: the lease was not renewed in time")
 
     async def run(self, lead: Callable[[], Awaitable[None]], *, on_lost: Callable[[], None] | None = None) -> None:
         """Wait for the lease, run `lead` while it is ours, release it when `lead` ends or this is cancelled.
@@ -122,14 +132,12 @@ class LeaderElection:
 
     async def _renew(self, on_lost: Callable[[], None] | None) -> None:
         times = self._times
-        renewed_at = self._clock.monotonic()
         while True:
             await self._clock.sleep(times.retry_period)
             if await self._try():
-                renewed_at = self._clock.monotonic()
                 continue
             taken = self.holder not in ("", self.identity)
-            if taken or self._clock.monotonic() - renewed_at >= times.renew_deadline:
+            if taken or self._clock.monotonic() - self._renewed_at >= times.renew_deadline:
                 self.leading = False
                 if on_lost is not None:
                     on_lost()
@@ -137,8 +145,11 @@ class LeaderElection:
 
     async def _try(self) -> bool:
         """Acquire or renew once; whether the lease is ours now."""
+        since = self._clock.monotonic()
         try:
-            return await self._acquire_or_renew()
+            if ours := await self._acquire_or_renew():
+                self._renewed_at = since
+            return ours
         except (Conflict, AlreadyExists):
             # Somebody else was faster: look again next time.
             self._seen = None

@@ -123,10 +123,22 @@ class ApiStatusWriter:
                 fresh = await self._client.get(self._resource(live), live.metadata.namespace, live.metadata.name)
                 if fresh.metadata.uid != live.metadata.uid:
                     return fresh
-                if attempt + 1 == ATTEMPTS or ("inventory" in patch and _inventory(fresh) != _inventory(live)):
+                if "inventory" in patch and _entries(fresh) != _entries(live):
+                    await self._keep_track(live, fresh, patch)
+                    raise
+                if attempt + 1 == ATTEMPTS:
                     raise
                 live = _rebased(live, fresh)
         raise AssertionError("unreachable")
+
+    async def _keep_track(self, live: LiveObject, fresh: LiveObject, patch: Status) -> None:
+        """Another engine has written its inventory meanwhile, and may have dropped what this run has applied: both are
+        kept, so that the next run finds and prunes what is stale (REL-10). Raises Conflict when that is too late too.
+        """
+        merged = _entries(fresh) | _entries(live) | _read_entries(patch)
+        if merged != _entries(fresh):
+            entries = [{"id": id_, "v": version} for id_, version in sorted(merged.items())]
+            await self._patch(_rebased(live, fresh), {"inventory": {"entries": entries}}, WORK)
 
     def _difference(self, live: LiveObject, status: Status, verdict: Verdict, *, final: bool) -> Status:
         """The merge patch of the status: only what is not there already."""
@@ -191,8 +203,15 @@ def _status(live: LiveObject) -> Status:
     return status if isinstance(status, dict) else {}
 
 
-def _inventory(live: LiveObject) -> object:
-    return _status(live).get("inventory")
+def _entries(live: LiveObject) -> dict[str, str]:
+    """The inventory of an object: versions by id."""
+    return _read_entries(_status(live))
+
+
+def _read_entries(status: Status) -> dict[str, str]:
+    inventory = status.get("inventory")
+    entries = inventory.get("entries") if isinstance(inventory, dict) else None
+    return {entry["id"]: entry["v"] for entry in entries or ()}
 
 
 def _rebased(live: LiveObject, fresh: LiveObject) -> LiveObject:
