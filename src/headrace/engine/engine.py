@@ -18,6 +18,7 @@ from headrace.engine.contents import Contents
 from headrace.engine.cures import Cures
 from headrace.engine.graph import Graph, newer
 from headrace.engine.metrics import Metrics, NoMetrics
+from headrace.engine.progress import Reporter
 from headrace.engine.queue import Entry, Queue
 from headrace.engine.reader import FinalizerWriter, Reader, Unwatched
 from headrace.engine.runner import AnyController, Runner
@@ -69,8 +70,8 @@ class Engine:
         self._cures = Cures(access, self._graph, clock, self._spawn, self._cured)
         services = Services(
             reader=access, finalizers=access, writer=writer, contents=self._contents, graph=self._graph,
-            queue=self._queue, slots=self._slots, clock=clock, metrics=self._metrics, settings=settings,
-            spawn=self._spawn)
+            queue=self._queue, slots=self._slots, reporter=Reporter(clock, self._spawn), clock=clock,
+            metrics=self._metrics, settings=settings, spawn=self._spawn)
         self._runner = Runner(served, services, cures=self._cures, wake=self._wake_reader, random=random)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -1,4 +1,8 @@
-"""What a long run says while it goes on: nothing in its first second, then the newest message now and then."""
+"""What long runs say while they go on: nothing in their first second, then the newest message now and then.
+
+One task writes for all runs, one patch after the other and with pauses: a thousand runs that a busy API server makes
+long must not keep it busier still.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from headrace.core.clock import Clock
-from headrace.engine.services import Spawn
 from headrace.kube.errors import KubeError
 from headrace.model.outcome import Condition
 
@@ -17,6 +20,8 @@ log = logging.getLogger(__name__)
 
 GAP = 2.0
 """Seconds between two progress patches of one run: each costs the API server as much as an apply."""
+PAUSE = 0.2
+"""Seconds between two progress patches of all runs together."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -27,54 +32,87 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     conditions: tuple[Condition, ...] = ()
 
 
-Write = Callable[[Message], Awaitable[None]]
+Write = Callable[[], Awaitable[None]]
+"""Writes what `Progress.take` gives; called when it is due."""
+
+
+class Reporter:
+    """Writes what runs have to say, those who have waited longest first. Nothing runs while there is nothing to say."""
+
+    def __init__(self, clock: Clock, spawn: Callable[..., asyncio.Task[None]]) -> None:
+        self._clock = clock
+        self._spawn = spawn
+        self._waiting: dict[Progress, None] = {}
+        self._until = 0.0
+        self._not_before = 0.0
+        self._sleeping: asyncio.Task[None] | None = None
+
+    def join(self, progress: Progress) -> None:
+        """A run has something to say."""
+        self._waiting[progress] = None
+        if self._sleeping is None or progress.due < self._until:
+            self._sleep(progress.due)
+
+    def leave(self, progress: Progress) -> None:
+        """It has nothing to say any more."""
+        self._waiting.pop(progress, None)
+
+    def _sleep(self, until: float) -> None:
+        if self._sleeping is not None:
+            self._sleeping.cancel()
+        self._until = max(until, self._not_before)
+        self._sleeping = self._spawn(self._rise(self._until), name="progress")
+
+    async def _rise(self, until: float) -> None:
+        await self._clock.sleep(max(0.0, until - self._clock.monotonic()))
+        self._until = 0.0  # from here on `join` leaves this task alone: a write may be under way
+        first = min(self._waiting, key=lambda progress: progress.due, default=None)
+        if first is not None and first.due <= self._clock.monotonic():
+            del self._waiting[first]
+            await first.send()
+            self._not_before = self._clock.monotonic() + PAUSE
+        self._sleeping = None
+        if self._waiting:
+            self._sleep(min(progress.due for progress in self._waiting))
 
 
 class Progress:
-    """Collects messages and writes the newest; a write that fails is logged and never fails the run."""
+    """The messages of one run; a write that fails is logged and never fails the run. `due` is when the next is due."""
 
-    def __init__(self, write: Write, clock: Clock, spawn: Spawn, *, first_at: float) -> None:
+    def __init__(self, write: Write, clock: Clock, reporter: Reporter, *, first_at: float) -> None:
         self._write = write
         self._clock = clock
-        self._spawn = spawn
-        self._next = first_at
+        self._reporter = reporter
         self._unsent: Message | None = None
-        self._said = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self.due = first_at
         self.current: Message | None = None
 
     def say(self, reason: str, message: str, conditions: Sequence[Condition]) -> None:
         """This is what the run does now; an unsent message is replaced."""
         said = Message(reason, message, tuple(conditions))
-        if said == self.current:
-            return
-        self.current = self._unsent = said
-        self._said.set()
-        if self._task is None:
-            self._task = self._spawn(self._report(), name="progress")
+        if said != self.current:
+            self.current = self._unsent = said
+            self._reporter.join(self)
 
     def sent(self) -> None:
         """The current message has reached the object with another write."""
         self._unsent = None
+        self._reporter.leave(self)
 
-    async def close(self) -> None:
-        """Say nothing more. Returns when no write is under way."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+    def close(self) -> None:
+        """Say nothing more."""
+        self.sent()
 
-    async def _report(self) -> None:
-        while True:
-            await self._said.wait()
-            await self._clock.sleep(max(0.0, self._next - self._clock.monotonic()))
-            self._said.clear()
-            message, self._unsent = self._unsent, None
-            if message is not None:
-                await self._send(message)
-                self._next = self._clock.monotonic() + GAP
-
-    async def _send(self, message: Message) -> None:
+    async def send(self) -> None:
+        """Have the newest message written."""
         try:
-            await self._write(message)
+            await self._write()
         except KubeError as error:
             log.warning("progress was not written", extra={"error": str(error)})
+        finally:
+            self.due = self._clock.monotonic() + GAP
+
+    def take(self) -> Message | None:
+        """The message to write, once; None when the run has ended or another write carried it."""
+        message, self._unsent = self._unsent, None
+        return message

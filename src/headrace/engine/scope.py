@@ -67,7 +67,7 @@ class RunScope:
         self._deadlines: set[asyncio.Timeout] = set()
         self._waited = 0.0
         self._waits = 0
-        self._progress = Progress(self._write_progress, services.clock, services.spawn,
+        self._progress = Progress(self._write_progress, services.clock, services.reporter,
                                   first_at=self._started + services.settings.progress_after)
         self.holds_slot = True
         self.lane = entry.lane
@@ -293,7 +293,7 @@ class RunScope:
     async def close(self) -> None:
         """The run is over: nothing more is written by it but its end."""
         async with self._writing:
-            await self._progress.close()
+            self._progress.close()
 
     async def _write_inventory(self, entries: Sequence[InventoryEntry]) -> LiveObject:
         said = self._progress.current or Message("Progressing", "Reconciliation in progress")
@@ -317,8 +317,11 @@ class RunScope:
             raise Superseded(f"{self.reference} was changed")
         return fresh
 
-    async def _write_progress(self, message: Message) -> None:
+    async def _write_progress(self) -> None:
         async with self._writing:
+            message = self._progress.take()
+            if message is None:
+                return
             written = await self._services.writer.progress(
                 self.reported, message.reason, message.message, message.conditions)
             # Another engine's inventory is not made this run's base: its last write would go over it (REL-10).

@@ -11,6 +11,7 @@ from headrace.core.clock import Clock
 from headrace.engine.contents import Contents
 from headrace.engine.graph import Graph
 from headrace.engine.metrics import Metrics
+from headrace.engine.progress import Reporter
 from headrace.engine.queue import Queue
 from headrace.engine.reader import FinalizerWriter, Reader
 from headrace.engine.settings import EngineSettings
@@ -35,6 +36,7 @@ class Services:
     graph: Graph
     queue: Queue
     slots: Slots
+    reporter: Reporter
     clock: Clock
     metrics: Metrics
     settings: EngineSettings
