@@ -116,26 +116,27 @@ class ApiStatusWriter:
         final = purpose != PROGRESS
         for attempt in range(ATTEMPTS):
             status = _status(live)
-            patch = self._difference(live, status, decide(conditions.decode(status)), final=final)
+            verdict = decide(conditions.decode(status))
             try:
-                return await self._patch(live, patch, purpose)
+                return await self._patch(live, self._difference(live, status, verdict, final=final), purpose)
             except Conflict:
                 fresh = await self._client.get(self._resource(live), live.metadata.namespace, live.metadata.name)
                 if fresh.metadata.uid != live.metadata.uid:
                     return fresh
-                if "inventory" in patch and _entries(fresh) != _entries(live):
-                    await self._keep_track(live, fresh, patch)
+                if "inventory" in verdict.fields and _entries(fresh) != _entries(live):
+                    await self._keep_track(live, fresh, verdict)
                     raise
                 if attempt + 1 == ATTEMPTS:
                     raise
                 live = _rebased(live, fresh)
         raise AssertionError("unreachable")
 
-    async def _keep_track(self, live: LiveObject, fresh: LiveObject, patch: Status) -> None:
+    async def _keep_track(self, live: LiveObject, fresh: LiveObject, verdict: Verdict) -> None:
         """Another engine has written its inventory meanwhile, and may have dropped what this run has applied: both are
         kept, so that the next run finds and prunes what is stale (REL-10). Raises Conflict when that is too late too.
         """
-        merged = _entries(fresh) | _entries(live) | _read_entries(patch)
+        said: Status = msgspec.json.decode(msgspec.json.encode(verdict.fields))
+        merged = _entries(fresh) | _entries(live) | _read_entries(said)
         if merged != _entries(fresh):
             entries = [{"id": id_, "v": version} for id_, version in sorted(merged.items())]
             await self._patch(_rebased(live, fresh), {"inventory": {"entries": entries}}, WORK)
