@@ -136,7 +136,7 @@ class Deliverer:
         try:
             changes = await self._apply(plan, applier, frozenset(defined_kinds(items)))
         except Retry as failure:
-            held = _held_after_failure(plan, owned, applier.reached)
+            held = _held_after_failure(plan, owned, applier.reached, self._may_be_there)
             failure.status = {"inventory": {"entries": msgspec.to_builtins(held)}} | failure.status
             raise
         await failpoint_async("stages-applied")
@@ -152,6 +152,10 @@ class Deliverer:
             # Whatever becomes of this run: the next one cannot look for objects of a kind that is not served any more.
             await self._scope.record_inventory(delivered.inventory)
         return delivered
+
+    def _may_be_there(self, reference: Reference) -> bool:
+        """Whether the cluster may hold the object, whoever's it is: another owner that has it must not delete it."""
+        return self._target.look(reference, None).live is not None or reference.group_kind in self._target.unwatched
 
     async def _apply(self, plan: Plan, applier: Applier, defined: frozenset[GroupKind]) -> ChangeSet:
         changes = ChangeSet()
@@ -260,12 +264,16 @@ class Deliverer:
         return True
 
 
-def _held_after_failure(plan: Plan, owned: Entries, reached: Container[Reference]) -> Entries:
+def _held_after_failure(
+    plan: Plan, owned: Entries, reached: Container[Reference], may_be_there: Callable[[Reference], bool]
+) -> Entries:
     """The inventory of a run whose apply has failed: what was owned and what may be there now. An object that was not
-    reached is not there: its name may be wrong, its kind may never exist, and nobody could delete it."""
+    reached is not there, unless it was before, as one that moves here from another owner: its name may be wrong, its
+    kind may never exist, and nobody could delete it."""
     entries = (entry for stage in plan.stages for entry in stage.entries)
-    unreached = {
+    absent = {
         inventory.entry(entry.manifest.reference, "").id for entry in entries
         if entry.action is Action.PENDING and entry.manifest.reference not in reached
+        and not may_be_there(entry.manifest.reference)
     } - {entry.id for entry in owned}
-    return tuple(entry for entry in plan.ahead if entry.id not in unreached)
+    return tuple(entry for entry in plan.ahead if entry.id not in absent)
