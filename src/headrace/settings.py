@@ -161,6 +161,10 @@ class EngineSettings:
     graceful_shutdown_timeout: float = setting(
         20.0, "How long runs in flight may take after SIGTERM; below the kubelet's 30s.", duration=True
     )
+    token_cache_max_size: int = setting(100, "Tokens of clouds that are kept. 0: none. Upstream's default.")
+    token_cache_max_duration: float = setting(
+        60 * MINUTE, "Longest time that such a token is kept; else 80 % of its life. Upstream's default.", duration=True
+    )
     toolbox_processes: int = setting(2, "Toolbox children; one build at a time in each. Memory: about 80 MiB each.")
 
 

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from headrace.api.bucket import Bucket
 from headrace.api.gitrepository import GitRepository
 from headrace.api.kustomization import Kustomization
 from headrace.api.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
@@ -70,6 +71,19 @@ GIT_REPOSITORY = KindInfo(
     component="source-controller",
 )
 
+BUCKET = KindInfo(
+    group=SOURCE_GROUP,
+    kind="Bucket",
+    plural="buckets",
+    singular="bucket",
+    short_names=(),
+    categories=("all", "fluxcd", "fluxcd-sources"),
+    versions=("v1", "v1beta2"),
+    type=Bucket,
+    columns=(("Endpoint", ".spec.endpoint"),),
+    component="source-controller",
+)
+
 KUSTOMIZATION = KindInfo(
     group=KUSTOMIZE_GROUP,
     kind="Kustomization",
@@ -82,5 +96,7 @@ KUSTOMIZATION = KindInfo(
     component="kustomize-controller",
 )
 
-KINDS: dict[tuple[str, str], KindInfo[Any]] = {kind.group_kind: kind for kind in (GIT_REPOSITORY, KUSTOMIZATION)}
+KINDS: dict[tuple[str, str], KindInfo[Any]] = {
+    kind.group_kind: kind for kind in (GIT_REPOSITORY, BUCKET, KUSTOMIZATION)
+}
 """All kinds by (group, kind)."""

@@ -116,7 +116,7 @@ class Store:
         self._clock = clock
         self._ttl = ttl
         self._records = records
-        self._algorithm = algorithm
+        self.algorithm = algorithm
         self._private = root / _PRIVATE
         self._contents: OrderedDict[str, Packed] = OrderedDict()
         self._making: dict[str, asyncio.Lock] = {}
@@ -196,7 +196,7 @@ class Store:
         """Make a complete file a content."""
         size = file.tell()
         with written.open("rb") as whole:
-            digest = digest_of(whole, self._algorithm)
+            digest = digest_of(whole, self.algorithm)
         os.fsync(file.fileno())
         self._settle(written, digest)
         return Packed(digest, size, "")
@@ -225,7 +225,7 @@ class Store:
     def _pack(self, directory: Path) -> Packed:
         """Pack, then offer the directory as the opened tree, which saves the first reader the unpacking."""
         with new_file(self.scratch) as (file, written):
-            packed = pack(directory, file, self._algorithm)
+            packed = pack(directory, file, self.algorithm)
         self._settle(written, packed.digest)
         self._tars[packed.digest] = packed.tar_digest
         tree = self.tree_path(packed.tar_digest)

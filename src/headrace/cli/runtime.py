@@ -25,7 +25,10 @@ from headrace.artifact.server import artifact_application
 from headrace.artifact.store import FILE, Store, stored_reference
 from headrace.artifact.trees import Trees
 from headrace.cli import paths
+from headrace.cli.identities import identities, workload_policy
 from headrace.cli.key_services import key_services
+from headrace.controllers.bucket import BucketController
+from headrace.controllers.bucket_access import BucketAccess
 from headrace.controllers.consumers import Consumers
 from headrace.controllers.cluster_config import ClusterConfigPolicy
 from headrace.controllers.decryption import DecryptionPolicy
@@ -44,6 +47,7 @@ from headrace.engine.access import ClusterAccess
 from headrace.engine.engine import Engine
 from headrace.engine.runner import AnyController
 from headrace.engine.settings import EngineSettings
+from headrace.identity.identities import Identities
 from headrace.kube.client import Client, Fence
 from headrace.kube.cluster import Clusters
 from headrace.kube.config import ClientConfig
@@ -194,7 +198,10 @@ class Runtime:
             applied = AppliedStore(self._state / "applied.sqlite")
             stack.push_async_callback(applied.close)
             sinks = await self._event_sinks(stack)
-            controllers = self._controllers(clusters, toolbox, store, egress, applied)
+            issued = await stack.enter_async_context(
+                identities(self._settings, clusters.management.client, egress, self._clock)
+            )
+            controllers = self._controllers(clusters, toolbox, store, egress, applied, issued)
             engine = self._engine(clusters, controllers, sinks)
             self._changed = engine.changed
             for listener in (self._metrics_listener, self._listener):
@@ -225,8 +232,9 @@ class Runtime:
         return EgressPolicy(allow_loopback=chosen.allow_loopback, allow_hosts=frozenset(chosen.allow_hosts))
 
     def _controllers(
-        self, clusters: Clusters, toolbox: Toolbox, store: Store, egress: Egress, applied: AppliedStore
-    ) -> tuple[AnyController, ...]:
+        self, clusters: Clusters, toolbox: Toolbox, store: Store, egress: Egress, applied: AppliedStore,
+        issued: Identities,
+    ) -> tuple[AnyController, ...]:  # fmt: skip
         def moved(reference: Reference, part: str, digest: str) -> None:
             self._changed(reference, part, digest)
 
@@ -245,7 +253,9 @@ class Runtime:
             clusters=clusters, toolbox=toolbox, trees=trees, store=applied, clock=self._clock, consumers=consumers,
             options=self._kustomization_options(),
         )  # fmt: skip
-        return GitRepositoryController(remotes, store, trees, self._clock, consumers), kustomization
+        access = BucketAccess(egress, self._clock, issued, workload_policy(self._settings))
+        bucket = BucketController(access, store, trees, consumers)
+        return GitRepositoryController(remotes, store, trees, self._clock, consumers), bucket, kustomization
 
     def _kustomization_options(self) -> KustomizationOptions:
         settings = self._settings

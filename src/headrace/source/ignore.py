@@ -31,6 +31,11 @@ class Glob:
         self._suffix = text[1:] if text[:1] == "*" and not any(char in "*?[\\" for char in text[1:]) else None
         self._tokens = None if self.literal or self._suffix is not None else _tokens(text)
 
+    @property
+    def malformed(self) -> bool:
+        """Whether the pattern matches nothing because it is none."""
+        return not self.literal and self._suffix is None and self._tokens is None
+
     def matches(self, name: str) -> bool:
         """Whether the whole of `name` matches; never when the pattern is malformed."""
         if self.literal:
@@ -193,13 +198,16 @@ def _rule(line: str, domain: tuple[str, ...]) -> Rule:
 class Ignore:
     """The rules of one tree: those of its `.sourceignore` files, then those of `spec.ignore`.
 
-    Any rule at all replaces the defaults by the short list of what belongs to version control (SRC-IGN-01..05).
+    Any rule at all replaces the defaults by the short list of what belongs to version control (SRC-IGN-01..05). With
+    `defaults` False there is neither: in buckets everything counts (SRC-BKT-05).
     """
 
-    def __init__(self, files: Iterable[tuple[tuple[str, ...], str]], custom: str | None) -> None:
+    def __init__(
+        self, files: Iterable[tuple[tuple[str, ...], str]], custom: str | None, *, defaults: bool = True
+    ) -> None:
         rules = [rule for domain, text in files for rule in read_rules(text, domain)]
         rules += read_rules(custom or "")
-        base = VCS_RULES if rules else DEFAULT_RULES
+        base = () if not defaults else VCS_RULES if rules else DEFAULT_RULES
         self._rules = [*read_rules("\n".join(base)), *rules][::-1]
 
     def excludes(self, path: tuple[str, ...], is_directory: bool) -> bool:

@@ -18,9 +18,13 @@ from headrace.api.kinds import GIT_REPOSITORY, KUSTOMIZATION, KindInfo
 from headrace.apply.applied import AppliedStore
 from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
+from headrace.cli.identities import identities
+from headrace.controllers.bucket import BucketController
+from headrace.controllers.bucket_access import BucketAccess
 from headrace.controllers.consumers import Consumers
 from headrace.controllers.gitrepository import GitRepositoryController
 from headrace.controllers.kustomization import KustomizationController, KustomizationOptions
+from headrace.controllers.workload import WorkloadPolicy
 from headrace.core.clock import Clock, SystemClock
 from headrace.core.egress import Egress, EgressPolicy
 from headrace.core.random import Random
@@ -38,6 +42,7 @@ from headrace.kube.watch import Selection, watch
 from headrace.model.objects import LiveObject
 from headrace.model.reference import Reference
 from headrace.model.trace import Trace
+from headrace.settings import Settings
 from headrace.source.git.remotes import Remotes
 from headrace.status.events import Events, Sink
 from headrace.status.writer import ApiStatusWriter
@@ -118,8 +123,10 @@ async def running_engine(
             changed=lambda *changed: engines[0].changed(*changed),
         )
         consumers = Consumers()
+        bucket_access = await stack.enter_async_context(_bucket_access(clusters, egress, clock))
         controllers = [
             GitRepositoryController(remotes, store, trees, clock, consumers),
+            BucketController(bucket_access, store, trees, consumers),
             KustomizationController(
                 clusters=clusters, toolbox=toolbox, trees=trees, store=applied, clock=clock, consumers=consumers,
                 options=options,
@@ -137,6 +144,13 @@ async def running_engine(
                 yield running
             finally:
                 stop.set()
+
+
+@contextlib.asynccontextmanager
+async def _bucket_access(clusters: Clusters, egress: Egress, clock: Clock) -> AsyncIterator[BucketAccess]:
+    client = clusters.management.client
+    async with identities(Settings(), client, egress, clock) as issued:
+        yield BucketAccess(egress, clock, issued, WorkloadPolicy())
 
 
 async def _no_versions(constraint: str, versions: Any) -> list[str]:

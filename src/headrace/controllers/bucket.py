@@ -1,0 +1,159 @@
+"""Bucket: an object storage listed at an interval, its objects packed and offered as an artifact (sources.md 2.5).
+
+A run in which the listing is what it was downloads nothing and writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+
+from headrace.api.bucket import Bucket
+from headrace.api.kinds import BUCKET
+from headrace.api.meta import FINALIZER
+from headrace.artifact.pack import Packed
+from headrace.artifact.store import Store
+from headrace.artifact.trees import Trees
+from headrace.controllers.bucket_access import CREDENTIALS, STS, BucketAccess, Opened
+from headrace.controllers.consumers import Consumers
+from headrace.controllers.source_secrets import FETCH_FAILED, PROXY, TLS
+from headrace.controllers.source_storage import (
+    SourceStorage,
+    announce,
+    stored,
+    told_by_storage,
+    withdrawn_unless,
+)
+from headrace.core.duration import parse_duration
+from headrace.model.artifact import Artifact
+from headrace.model.errors import Retry
+from headrace.model.outcome import Outcome
+from headrace.model.read import Part
+from headrace.model.scope import Scope
+from headrace.source.bucket.errors import BucketError
+from headrace.source.bucket.index import Index, download, read_index
+
+LATEST = "latest.tar.gz"
+"""The name under which the current artifact of a bucket can always be had."""
+_REMEMBERED = 4096
+
+
+class BucketController:
+    """Reconciles Bucket objects; see `engine.controller` for the contract."""
+
+    kind = BUCKET
+    finalizer = FINALIZER
+    parts: tuple[Part, ...] = (CREDENTIALS, PROXY, STS, TLS)
+
+    def __init__(
+        self, access: BucketAccess, store: Store, trees: Trees, consumers: Consumers | None = None
+    ) -> None:
+        self._access = access
+        self._store = store
+        self._storage = SourceStorage("bucket", store, trees, consumers)
+        self._downloaded: OrderedDict[str, Index] = OrderedDict()
+
+    def timeout(self, bucket: Bucket) -> float:
+        """A listing and the downloads, each with the time that the spec gives, and room for the rest."""
+        return 3 * parse_duration(bucket.spec.timeout) + 60.0
+
+    def suspended(self, bucket: Bucket) -> bool:
+        return bucket.spec.suspend
+
+    def retry_interval(self, bucket: Bucket) -> float | None:
+        """Exponential backoff."""
+        return None
+
+    async def reconcile(self, bucket: Bucket, scope: Scope) -> Outcome:
+        """List the bucket, and when that shows another index: download, pack, publish.
+
+        Reasons: URLInvalid, InvalidSTSConfiguration, FeatureGateDisabled (stalled), AuthenticationFailed,
+        BucketOperationFailed (FetchFailed), ArchiveOperationFailed (StorageOperationFailed).
+        """
+        held = await self._storage.held(bucket.status.artifact, scope)
+        with withdrawn_unless(held, bucket.status.artifact):
+            opened = await self._access.open(bucket, scope)
+            index = await self._index(bucket, opened, scope)
+            if held is not None and index.is_revision(held.revision):
+                scope.note(f"artifact up-to-date with remote revision: '{held.revision}'")
+                artifact = await self._storage.keep(bucket.metadata, held)
+                return self._stored(bucket, artifact, index, scope)
+            return await self._renew(bucket, opened, index, scope)
+
+    async def finalize(self, bucket: Bucket, scope: Scope) -> None:
+        """Delete the stored artifacts (SRC-COM-02)."""
+        await self._storage.remove(bucket.metadata)
+
+    async def _index(self, bucket: Bucket, opened: Opened, scope: Scope) -> Index:
+        spec = bucket.spec
+        listing = read_index(opened.storage, spec.bucket_name, prefix=spec.prefix, ignore=spec.ignore)
+        with scope.step("list"), _told(f"indexation of objects from bucket '{spec.bucket_name}' failed"):
+            return await scope.wait(_within(listing, spec.timeout), note="listing of the bucket")
+
+    async def _renew(self, bucket: Bucket, opened: Opened, listed: Index, scope: Scope) -> Outcome:
+        """Store the artifact of the index and say so."""
+        await announce("NewRevision", f"new upstream revision '{listed.revision(self._store.algorithm)}'", scope)
+        packed, index = await self._content(bucket, opened, listed, scope)
+        revision = index.revision(self._store.algorithm)
+        news = await self._storage.concerns(packed, scope)
+        with scope.step("store"), told_by_storage():
+            artifact = await self._storage.publish(
+                bucket.metadata, f"{revision.partition(':')[2]}.tar.gz", packed, revision,
+                before=bucket.status.artifact, alias=LATEST,
+            )  # fmt: skip
+        return self._stored(bucket, artifact, index, scope, news=news)
+
+    async def _content(self, bucket: Bucket, opened: Opened, listed: Index, scope: Scope) -> tuple[Packed, Index]:
+        """The packed objects, and their index: while they were fetched, some may have changed (SRC-BKT-06).
+
+        Buckets with the same server, name, identity and index share one download (SEC-49).
+        """
+        spec = bucket.spec
+        key = f"bucket {opened.key} {listed.revision('sha256')} {hash(listed.ignore_file)}"
+
+        async def produce(directory: Path) -> None:
+            work = download(opened.storage, listed, directory, scratch=self._store.scratch)
+            self._downloaded[key] = await scope.wait(_within(work, spec.timeout), note="objects of the bucket")
+
+        with scope.step("fetch"), told_by_storage(), _told(f"fetch from bucket '{spec.bucket_name}' failed"):
+            packed = await self._store.content(key, produce)
+        index = self._downloaded.get(key, listed)
+        while len(self._downloaded) > _REMEMBERED:
+            self._downloaded.popitem(last=False)
+        return packed, index
+
+    def _stored(
+        self, bucket: Bucket, artifact: Artifact, index: Index, scope: Scope, *, news: bool = True
+    ) -> Outcome:
+        spec = bucket.spec
+        return stored(
+            artifact,
+            scope,
+            before=bucket.status.artifact,
+            message=f"stored artifact: revision '{artifact.revision}'",
+            interval=parse_duration(spec.interval),
+            event=f"stored artifact with {len(index.objects)} fetched files from '{spec.bucket_name}' bucket",
+            unchanged="ArtifactUpToDate",
+            news=news,
+            status={"observedIgnore": spec.ignore, "url": self._storage.alias_url(bucket.metadata, LATEST)},
+        )
+
+
+async def _within(work: Awaitable[Index], timeout: str) -> Index:
+    """`work` with the time that the spec gives. Raises BucketError."""
+    try:
+        async with asyncio.timeout(parse_duration(timeout)):
+            return await work
+    except TimeoutError as error:
+        raise BucketError(f"context deadline exceeded: not done within {timeout}") from error
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except BucketError as error:
+        raise Retry("BucketOperationFailed", f"{what}: {error}", condition=FETCH_FAILED) from error
