@@ -49,6 +49,8 @@ class DeliveryOptions:
     handover: Callable[[Entries], Awaitable[Handover]] | None = None
     """Asked before anything is deleted: which of these stale objects are another owner's, or may be."""
     budget: PruneBudget | None = None
+    listed: Callable[[], None] | None = None
+    """Called as soon as the inventory says all that is wanted."""
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
@@ -131,6 +133,8 @@ class Deliverer:
             self._target.signature, custom_stages=self._options.custom_stages, delayed=self._rivalry.delay,
         )
         await self._scope.record_inventory(plan.ahead)
+        if self._options.listed is not None:
+            self._options.listed()
         await failpoint_async("inventory-written-ahead")
         applier = Applier(self._target, self._records, self._rivalry, self._scope, self._options.apply)
         try:

@@ -57,6 +57,7 @@ class Handovers:
         self._trees = trees
         self._clock = clock
         self._since: dict[str, tuple[str, float]] = {}
+        self._listed: dict[str, str] = {}
         self._compared: dict[tuple[str, str, str], bool] = {}
 
     async def look(self, ks: Kustomization, artifact: Artifact, stale: Entries, scope: Scope) -> Handover:
@@ -92,15 +93,20 @@ class Handovers:
             await scope.read(claimant, HANDLED)
             raise Waiting(HANDOVER, f"objects are handed over to {claimant}", on=(claimant,), after=left, quiet=True)
 
+    def listed(self, ks: Kustomization, artifact: Artifact) -> None:
+        """The inventory of `ks` says all that it wants of `artifact`, whatever becomes of the run."""
+        self._listed[ks.metadata.uid] = artifact.revision
+
     def forget(self, uid: str) -> None:
         """The Kustomization is gone."""
         self._since.pop(uid, None)
+        self._listed.pop(uid, None)
 
     def _patience(self, ks: Kustomization, artifact: Artifact, undecided: Reference | None) -> float:
         """Seconds for which deleting is put off yet: counted from the first look at this revision."""
         uid = ks.metadata.uid
         if undecided is None:
-            self.forget(uid)
+            self._since.pop(uid, None)
             return 0.0
         if self._since.get(uid, ("", 0.0))[0] != artifact.revision:
             self._since[uid] = (artifact.revision, self._clock.monotonic())
@@ -109,7 +115,8 @@ class Handovers:
     async def _undecided(self, ks: Kustomization, artifact: Artifact, others: Iterable[Neighbour]) -> Reference | None:
         """A neighbour that may want anything at this revision and has not said so; one is enough to wait for."""
         for other in others:
-            if other.source != source_of(ks) or other.suspended or has_handled(other, artifact.revision):
+            listed = self._listed.get(other.uid, "")
+            if other.source != source_of(ks) or other.suspended or has_handled(other, artifact.revision, listed):
                 continue
             if not (other.current and await self._is_unaffected(other, artifact)):
                 return other.reference
@@ -137,15 +144,17 @@ def claimed(others: Iterable[Neighbour], ids: Iterable[str]) -> dict[str, Refere
     return {each: other.reference for other in others for each in wanted & other.inventory}
 
 
-LISTED = frozenset({"ReconciliationFailed", "PruneFailed", "PruneHeld", "HealthCheckFailed"})
+LISTED = frozenset({"PruneFailed", "PruneHeld", "HealthCheckFailed"})
 """Reasons of failures that come after the inventory was written: it holds all that the revision wants."""
 
 
-def has_handled(other: Neighbour, revision: str) -> bool:
-    """Whether the inventory of a neighbour says all that it wants at the revision."""
+def has_handled(other: Neighbour, revision: str, listed: str = "") -> bool:
+    """Whether the inventory of a neighbour says all that it wants at the revision. `listed` is the last one that it is
+    known to say so of: of most failures only the run knows whether they came before the inventory was written."""
     if other.ready == "True":
         return other.current and other.applied == revision
-    return other.ready == "False" and other.told and other.attempted == revision and other.reason in LISTED
+    failed = other.ready == "False" and other.told and other.attempted == revision
+    return failed and (other.reason in LISTED or listed == revision)
 
 
 def is_new(other: Neighbour) -> bool:

@@ -260,6 +260,7 @@ class _Run:
             custom_stages=self._options.custom_stages,
             handover=self._handover,
             budget=prune_budget(self._ks, self._options, self._artifact.revision),
+            listed=lambda: self._controller._handovers.listed(self._ks, self._artifact),
         )
 
     async def _handover(self, stale: Entries) -> Handover:

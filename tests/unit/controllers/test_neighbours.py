@@ -63,6 +63,13 @@ def test_a_failure_after_the_inventory_was_written_says_what_is_wanted() -> None
         assert not has_handled(other("b", **(failed | missing)), "r2")
 
 
+def test_of_other_failures_only_the_run_knows_whether_the_inventory_was_written() -> None:
+    failed = other("b", ready="False", told=True, attempted="r2", reason="ReconciliationFailed")
+    assert not has_handled(failed, "r2")
+    assert not has_handled(failed, "r2", "r1")
+    assert has_handled(failed, "r2", "r2")
+
+
 def test_one_that_has_failed_or_is_suspended_is_not_new() -> None:
     assert is_new(other("b"))
     for fields in ({"ready": "False"}, {"attempted": "r1"}, {"suspended": True}):
