@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import logging
 import os
 import socket
@@ -54,6 +55,7 @@ from headrace.kube.config import ClientConfig
 from headrace.kube.counter import RequestCounter
 from headrace.kube.informers import Listener
 from headrace.kube.lease import LeaderElection, LeaseTimes
+from headrace.kube.networks import cluster_networks
 from headrace.model.artifact import Artifact
 from headrace.model.objects import LiveObject
 from headrace.model.read import ABSENT
@@ -192,8 +194,9 @@ class Runtime:
                 Clusters(self._config, counter=self._counter, clock=self._clock, random=self._random,
                          key=store.installation_key(), fence=self._fence)
             )  # fmt: skip
-            toolbox = await stack.enter_async_context(self._toolbox(store))
-            egress = Egress(self._egress_policy())
+            policy = await self._egress_policy(clusters)
+            toolbox = await stack.enter_async_context(self._toolbox(store, policy))
+            egress = Egress(policy)
             stack.push_async_callback(egress.close)
             applied = AppliedStore(self._state / "applied.sqlite")
             stack.push_async_callback(applied.close)
@@ -221,15 +224,21 @@ class Runtime:
             algorithm=chosen.artifact_digest_algo,
         )
 
-    def _toolbox(self, store: Store) -> Toolbox:
+    def _toolbox(self, store: Store, policy: EgressPolicy) -> Toolbox:
         """Children with network access only where remote bases are allowed, and for key services."""
         network = None if self._no_remote_bases else paths.private(store.scratch / "remote-bases")
-        services = key_services(self._settings.apply, self._egress_policy())
+        services = key_services(self._settings.apply, policy)
         return Toolbox(size=self._settings.engine.toolbox_processes, network=network, key_services=services)
 
-    def _egress_policy(self) -> EgressPolicy:
+    async def _egress_policy(self, clusters: Clusters) -> EgressPolicy:
+        """Under strict tenancy the networks of the cluster are closed to sources."""
         chosen = self._settings.tenancy
-        return EgressPolicy(allow_loopback=chosen.allow_loopback, allow_hosts=frozenset(chosen.allow_hosts))
+        closed = tuple(ipaddress.ip_network(text) for text in chosen.cluster_networks)
+        if self._settings.enforces("networks"):
+            closed += await cluster_networks(clusters.management.client)
+        return EgressPolicy(
+            allow_loopback=chosen.allow_loopback, allow_hosts=frozenset(chosen.allow_hosts), deny_networks=closed
+        )
 
     def _controllers(
         self, clusters: Clusters, toolbox: Toolbox, store: Store, egress: Egress, applied: AppliedStore,
@@ -327,7 +336,8 @@ class Runtime:
             verified_namespaces=frozenset(self._settings.tenancy.verified_namespaces),
         )
         writer = ApiStatusWriter(
-            clusters.management.client, Events(clusters.management.client, self._clock, sinks=sinks), self._clock
+            clusters.management.client, Events(clusters.management.client, self._clock, sinks=sinks), self._clock,
+            relaxed=self._settings.tenancy.relax,
         )
         access = ClusterAccess(clusters, namespaces=namespaces)
         return Engine(
