@@ -7,12 +7,12 @@ it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import msgspec
 
-from headrace.apply import planner
+from headrace.apply import inventory, planner
 from headrace.apply.checker import Checked, Checker, CheckFailed, get, send
 from headrace.apply.decision import Step
 from headrace.apply.delivery import DeliveryOptions
@@ -48,11 +48,13 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
 
 class Preview(msgspec.Struct, frozen=True, gc=False):
     """A plan whose entries are all decided, the objects of it in order, those to be deleted last. `failures` are
-    entries of the inventory that nothing can be told of."""
+    entries of the inventory that nothing can be told of. `held` is why nothing would be deleted, where a budget says
+    so."""
 
     plan: Plan
     objects: tuple[Seen, ...]
     failures: tuple[str, ...] = ()
+    held: str = ""
 
     @property
     def changes(self) -> tuple[Seen, ...]:
@@ -65,9 +67,12 @@ class Preview(msgspec.Struct, frozen=True, gc=False):
         return (*(o.reason for o in self.objects if o.action is Action.FAILED), *self.failures)
 
 
-async def preview(target: Target, manifests: Manifests, owned: Entries, options: DeliveryOptions) -> Preview:
-    """What delivering `manifests` would do to the cluster; `owned` is the inventory as it stands. Sends reads and
-    dry-runs only. Raises KubeError when the cluster does not answer at all."""
+async def preview(
+    target: Target, manifests: Manifests, owned: Entries, options: DeliveryOptions,
+    claims: Mapping[str, Reference] = {},
+) -> Preview:
+    """What delivering `manifests` would do to the cluster; `owned` is the inventory as it stands, `claims` are ids that
+    other owners list. Sends reads and dry-runs only. Raises KubeError when the cluster does not answer at all."""
     items = options.apply.ignored.marked(await scoped(target, manifests))
     plan = planner.plan(
         items, owned, lambda reference: target.look(reference, None), target.signature,
@@ -75,9 +80,25 @@ async def preview(target: Target, manifests: Manifests, owned: Entries, options:
     )
     looking = _Looking(target, options, frozenset(defined_kinds(items)))
     stages = [await looking.stage(stage) for stage in plan.stages]
-    stale, failures = await looking.stale(plan) if options.prune else ((), ())
+    stale, failures = await looking.stale(plan, claims) if options.prune else ((), ())
+    stale, held = _held(stale, options)
     decided = msgspec.structs.replace(plan, stages=tuple(map(_decided, plan.stages, stages)))
-    return Preview(decided, (*(seen for stage in stages for seen in stage), *stale), failures)
+    return Preview(decided, (*(seen for stage in stages for seen in stage), *stale), failures, held)
+
+
+def _held(stale: tuple[Seen, ...], options: DeliveryOptions) -> tuple[tuple[Seen, ...], str]:
+    """What becomes of stale objects where a budget holds their deletion, and what is to be said then."""
+    doomed = [seen for seen in stale if seen.action is Action.DELETED]
+    if options.budget is None or not doomed:
+        return stale, ""
+    held = options.budget.hold((inventory.entry(seen.reference, "").id, seen.reference) for seen in doomed)
+    if held is None:
+        return stale, ""
+    kept = {seen.reference for seen in doomed}
+    reason = "its deletion is held by the prune budget"
+    shown = (msgspec.structs.replace(seen, action=Action.SKIPPED, reason=reason) if seen.reference in kept else seen
+             for seen in stale)
+    return tuple(shown), held.message
 
 
 def _decided(stage: Stage, seen: Iterable[Seen]) -> Stage:
@@ -159,10 +180,11 @@ class _Looking:
             return msgspec.structs.replace(seen, action=Action.DEFERRED, reason="its namespace is created first")
         return msgspec.structs.replace(seen, action=Action.FAILED, reason=reason)
 
-    async def stale(self, plan: Plan) -> tuple[tuple[Seen, ...], tuple[str, ...]]:
+    async def stale(self, plan: Plan, claims: Mapping[str, Reference]) -> tuple[tuple[Seen, ...], tuple[str, ...]]:
         """What would become of objects that are wanted no more, and what cannot be told of them."""
         found = await prune(
-            self._target, plan.stale, self._options.labels, concurrent=self._options.apply.concurrent, dry_run=True
+            self._target, plan.stale, self._options.labels, concurrent=self._options.apply.concurrent, claims=claims,
+            dry_run=True,
         )
         seen = (Seen(c.reference, PRUNED, c.action, c.reason or "not wanted any more") for c in found.changes.changes)
         return tuple(seen), found.failures

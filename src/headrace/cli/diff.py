@@ -33,6 +33,8 @@ async def diff(target: Target, name: str, path: Path | None, file: Path | None) 
     lines = text(previewed)
     if lines:
         say("\n".join(lines))
+    for message in previewed.notes:
+        failure(message)
     for message in previewed.preview.failed:
         failure(previewed.variables.masked(message))
     if previewed.preview.failed:
@@ -41,8 +43,9 @@ async def diff(target: Target, name: str, path: Path | None, file: Path | None) 
 
 
 def text(previewed: Previewed) -> list[str]:
-    """A line for each object that would change, and its fields below."""
-    return [line for seen in previewed.preview.changes for line in _object(previewed, seen)]
+    """A line for each object that would change, and its fields below; and why nothing is deleted, where it is held."""
+    lines = [line for seen in previewed.preview.changes for line in _object(previewed, seen)]
+    return [*lines, f"► {previewed.preview.held}"] if previewed.preview.held else lines
 
 
 def _object(previewed: Previewed, seen: Seen) -> list[str]:

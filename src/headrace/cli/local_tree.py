@@ -27,15 +27,15 @@ class Files:
 
 
 @contextlib.contextmanager
-def local_files(path: Path, spec_path: str) -> Iterator[Files]:
-    """The files of a local directory while the context is open, encrypted Secrets masked, since nobody here has
-    their key. Raises CommandError(USAGE) when there is no such directory."""
+def local_files(path: Path, spec_path: str, *, encrypted: bool = False) -> Iterator[Files]:
+    """The files of a local directory while the context is open, what is encrypted masked, unless it is wanted as it is.
+    Raises CommandError(USAGE) when there is no such directory."""
     directory = path.resolve()
     if not directory.is_dir():
         raise CommandError(f"invalid resource path '{path}'", USAGE)
     root = root_of(directory, spec_path)
     inside = f"./{directory.relative_to(root)}"
-    with sops_mask.readable(root) as shown:
+    with contextlib.nullcontext(root) if encrypted else sops_mask.readable(root) as shown:
         yield Files(Tree(shown, ""), inside)
 
 

@@ -31,7 +31,7 @@ async def plan(target: Target, name: str, path: Path | None, file: Path | None, 
     async with previews(target) as made:
         previewed = await made.preview(await made.find(name, target.namespace, file), path)
     say(plan_table(previewed) if form is Format.TABLE else dump(encoded(previewed), form))
-    for message in previewed.preview.failures:
+    for message in (*previewed.notes, *previewed.preview.failures):
         failure(message)
     return FAILED if previewed.preview.failed else OK
 
@@ -40,7 +40,8 @@ def plan_table(previewed: Previewed) -> str:
     """One line for each object, and how many there are of each."""
     objects = previewed.preview.objects
     rows = [[seen.stage, str(seen.reference), WORDS[seen.action], reason(previewed, seen)] for seen in objects]
-    return "\n\n".join([table(["STAGE", "OBJECT", "ACTION", "REASON"], rows), summary(objects)])
+    told = [table(["STAGE", "OBJECT", "ACTION", "REASON"], rows), summary(objects)]
+    return "\n\n".join([*told, previewed.preview.held] if previewed.preview.held else told)
 
 
 def summary(objects: tuple[Seen, ...]) -> str:
@@ -67,7 +68,8 @@ def encoded(previewed: Previewed) -> dict[str, Any]:
         "summary": dict(sorted(counted.items())),
         "objects": [_encoded(previewed, seen) for seen in objects],
     }
-    return found | ({"failures": list(previewed.preview.failures)} if previewed.preview.failures else {})
+    told = {"failures": list(previewed.preview.failures), "held": previewed.preview.held, "notes": previewed.notes}
+    return found | {name: said for name, said in told.items() if said}
 
 
 def _encoded(previewed: Previewed, seen: Seen) -> dict[str, Any]:

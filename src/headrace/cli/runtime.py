@@ -20,23 +20,20 @@ from pathlib import Path
 from headrace import __version__
 from headrace.api.kinds import KINDS
 from headrace.apply.applied import AppliedStore
-from headrace.apply.guard import Guard
 from headrace.artifact.fetch import Fetcher
 from headrace.artifact.server import artifact_application
 from headrace.artifact.store import FILE, Store, stored_reference
 from headrace.artifact.trees import Trees
 from headrace.cli import paths
 from headrace.cli.identities import identities, workload_policy
+from headrace.cli.engine_settings import told
 from headrace.cli.key_services import key_services
+from headrace.cli.options import default_account, kustomization_options, no_remote_bases
 from headrace.controllers.bucket import BucketController
 from headrace.controllers.bucket_access import BucketAccess
 from headrace.controllers.consumers import Consumers
-from headrace.controllers.cluster_config import ClusterConfigPolicy
-from headrace.controllers.decryption import DecryptionPolicy
 from headrace.controllers.gitrepository import GitRepositoryController
-from headrace.controllers.kustomization import KustomizationController, KustomizationOptions
-from headrace.controllers.source_artifact import SourcePolicy
-from headrace.controllers.targets import TargetPolicy
+from headrace.controllers.kustomization import KustomizationController
 from headrace.core.clock import Clock, SystemClock
 from headrace.core.egress import Egress, EgressPolicy, UrlRefused, parse_url
 from headrace.core.random import Random
@@ -55,6 +52,7 @@ from headrace.kube.config import ClientConfig
 from headrace.kube.counter import RequestCounter
 from headrace.kube.informers import Listener
 from headrace.kube.lease import LeaderElection, LeaseTimes
+from headrace.kube.tokens import ServiceAccountTokens
 from headrace.kube.networks import cluster_networks
 from headrace.model.artifact import Artifact
 from headrace.model.objects import LiveObject
@@ -260,49 +258,12 @@ class Runtime:
         consumers = Consumers()
         kustomization = KustomizationController(
             clusters=clusters, toolbox=toolbox, trees=trees, store=applied, clock=self._clock, consumers=consumers,
-            options=self._kustomization_options(),
+            options=kustomization_options(self._settings),
+            tokens=ServiceAccountTokens(clusters.management.client, self._clock),
         )  # fmt: skip
         access = BucketAccess(egress, self._clock, issued, workload_policy(self._settings))
         bucket = BucketController(access, store, trees, consumers)
         return GitRepositoryController(remotes, store, trees, self._clock, consumers), bucket, kustomization
-
-    def _kustomization_options(self) -> KustomizationOptions:
-        settings = self._settings
-        insecure = not settings.enforces("kubeconfig")
-        return KustomizationOptions(
-            sources=SourcePolicy(
-                no_cross_namespace_refs=settings.tenancy.no_cross_namespace_refs,
-                requeue=settings.engine.requeue_dependency,
-            ),
-            targets=TargetPolicy(
-                default_service_account=self._default_account,
-                override_managers=settings.apply.override_manager,
-                config_maps=ClusterConfigPolicy(
-                    workload_identity=settings.tenancy.object_level_workload_identity,
-                    default_service_account=settings.tenancy.default_kubeconfig_service_account,
-                ),
-                insecure_kubeconfig_exec=settings.apply.insecure_kubeconfig_exec and insecure,
-                insecure_kubeconfig_tls=settings.apply.insecure_kubeconfig_tls and insecure,
-            ),
-            concurrent_ssa=settings.apply.concurrent_ssa,
-            custom_stages=settings.apply.custom_apply_stage_kinds,
-            migrate_api_version=settings.apply.migrate_api_version,
-            no_remote_bases=self._no_remote_bases,
-            additive_ready_expressions=settings.apply.additive_cel_dependency_check,
-            decryption=DecryptionPolicy(
-                vault_configmap=settings.apply.sops_vault_configmap,
-                workload_identity=settings.tenancy.object_level_workload_identity,
-                default_service_account=settings.tenancy.default_decryption_service_account,
-                age_secret="" if settings.enforces("decryption") else settings.apply.sops_age_secret,
-                namespace=settings.leader_election.runtime_namespace,
-            ),
-            guard=Guard(
-                ownership=settings.enforces("ownership"), recreation=settings.enforces("recreation"),
-                tokens=settings.strict,
-            ),
-            prune_budget=settings.apply.prune_budget,
-            prune_protected=settings.apply.prune_protected_kinds,
-        )
 
     async def _event_sinks(self, stack: contextlib.AsyncExitStack) -> tuple[Sink, ...]:
         """Who is told of events besides the API server."""
@@ -348,13 +309,11 @@ class Runtime:
 
     @property
     def _no_remote_bases(self) -> bool:
-        return self._settings.apply.no_remote_bases or self._settings.enforces("remote-bases")
+        return no_remote_bases(self._settings)
 
     @property
     def _default_account(self) -> str:
-        """Who acts for an object that names nobody: under strict tenancy never the engine itself."""
-        fallback = "default" if self._settings.enforces("identity") else ""
-        return self._settings.tenancy.default_service_account or fallback
+        return default_account(self._settings)
 
     @property
     def _state(self) -> Path:
@@ -386,7 +345,9 @@ class Runtime:
         return f"not watched yet: {', '.join(sorted(missing))}" if missing else ""
 
     def _info(self) -> EngineInfo:
-        return EngineInfo(__version__, self._config.server, os.getpid(), self._leads, self._kinds)
+        return EngineInfo(
+            __version__, self._config.server, os.getpid(), self._leads, self._kinds, told(self._settings)
+        )
 
     def _stored_bytes(self) -> int:
         """Bytes of the packed artifacts, each content once."""

@@ -23,6 +23,7 @@ from headrace.model.objects import LiveObject
 Json = dict[str, Any]
 
 MASK = "**SOPS**"
+ENCRYPTED = "ENC["
 _ENCODED = base64.b64encode(MASK.encode()).decode()
 _DOCKER = "kubernetes.io/dockerconfigjson"
 _DOCKER_MASK = '{"mask":"**SOPS**"}'
@@ -49,6 +50,25 @@ def readable(root: Path) -> Iterator[Path]:
 def encrypted_files(root: Path) -> list[Path]:
     """The manifests below a directory that hold something encrypted by SOPS."""
     return [file for file in _manifests(root) if _is_encrypted(file.read_bytes())]
+
+
+ANY_KIND = "*"
+
+
+def encrypted_kinds(root: Path) -> frozenset[str]:
+    """The kinds besides Secret of which something below a directory is encrypted; ANY_KIND for what does not tell its
+    own, as a patch may."""
+    import yaml
+
+    found = set()
+    for file in encrypted_files(root):
+        try:
+            documents = list(yaml.load_all(file.read_bytes(), Loader=yaml.CSafeLoader))
+        except yaml.YAMLError:
+            return frozenset({ANY_KIND})
+        kinds = [str(d.get("kind", ENCRYPTED)) for d in documents if isinstance(d, dict) and "sops" in d]
+        found |= {ANY_KIND if kind.startswith(ENCRYPTED) else kind for kind in kinds}
+    return frozenset(found - {"Secret"})
 
 
 def _manifests(root: Path) -> Iterator[Path]:

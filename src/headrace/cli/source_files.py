@@ -75,8 +75,10 @@ class SourceFiles:
         await self._egress.close()
 
     @contextlib.asynccontextmanager
-    async def open(self, artifact: Artifact, path: str) -> AsyncIterator[Files]:
-        """The files of an artifact while the context is open. Raises Retry(ArtifactFailed)."""
+    async def open(self, artifact: Artifact, path: str, *, encrypted: bool = False) -> AsyncIterator[Files]:
+        """The files of an artifact while the context is open, what is encrypted masked, unless it is wanted as it is.
+        Raises Retry(ArtifactFailed)."""
         async with self._trees.open(artifact) as tree:
-            with sops_mask.readable(tree.directory) as directory:
+            whole = contextlib.nullcontext(tree.directory)
+            with whole if encrypted else sops_mask.readable(tree.directory) as directory:
                 yield Files(Tree(directory, tree.digest), path, artifact.revision)

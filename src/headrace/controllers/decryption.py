@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -146,6 +146,12 @@ class _Values(msgspec.Struct, frozen=True, gc=False):
 def keep_secret(manifests: Iterable[Manifest]) -> None:
     """Have the values of these Secrets taken out of whatever the run says from here on: an API server that refuses
     one may quote it (KS-SOPS-13)."""
+    for value in secret_values(manifests):
+        secrecy.register(value)
+
+
+def secret_values(manifests: Iterable[Manifest]) -> Iterator[str]:
+    """The values of the Secrets among these, as they are and as they are written."""
     for manifest in manifests:
         if manifest.reference.group_kind != ("", "Secret"):
             continue
@@ -154,5 +160,5 @@ def keep_secret(manifests: Iterable[Manifest]) -> None:
         except msgspec.MsgspecError:
             continue
         for value in values.values():
-            secrecy.register(value)
-            secrecy.register(decoded(value).decode(errors="replace"))
+            yield value
+            yield decoded(value).decode(errors="replace")

@@ -120,7 +120,9 @@ class KustomizationController:
     def __init__(
         self, *, clusters: Clusters, toolbox: Tools, trees: Trees, store: AppliedStore, clock: Clock,
         consumers: Consumers | None = None, options: KustomizationOptions | None = None,
+        tokens: ServiceAccountTokens | None = None,
     ) -> None:
+        """`tokens` are those with which accounts that objects name prove themselves elsewhere; without, none does."""
         self._toolbox = toolbox
         self._trees = trees
         self._store = store
@@ -135,7 +137,6 @@ class KustomizationController:
         neighbours = Neighbours(clusters)
         self._handovers = Handovers(neighbours, store, trees, clock)
         self._teardown = Teardown(neighbours, clock)
-        tokens = ServiceAccountTokens(clusters.management.client, clock)
         self._keys = KeyReader(self._options.decryption, tokens)
         self._targets = Targets(clusters, self._options.targets, clock, tokens)
         self._rivalry = Rivalry(clock, Backoff(minimum=1.0))

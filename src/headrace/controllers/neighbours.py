@@ -68,6 +68,14 @@ def neighbour(live: LiveObject, ks: Kustomization) -> Neighbour:
     )
 
 
+def seen_by_others(live: LiveObject) -> Neighbour | None:
+    """The view of a Kustomization, None of one that cannot be decoded."""
+    try:
+        return neighbour(live, live.decode(Kustomization))
+    except msgspec.MsgspecError:
+        return None
+
+
 def dependencies_of(ks: Kustomization) -> tuple[Reference, ...]:
     """The Kustomizations of spec.dependsOn."""
     namespace = ks.metadata.namespace
@@ -129,9 +137,6 @@ class Neighbours:
         known = self._views.get(live.reference)
         if known is not None and known[:2] == (uid, version):
             return known[2]
-        try:
-            view = neighbour(live, live.decode(Kustomization))
-        except msgspec.MsgspecError:
-            view = None
+        view = seen_by_others(live)
         self._views[live.reference] = (uid, version, view)
         return view

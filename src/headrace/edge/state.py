@@ -20,13 +20,15 @@ from headrace.model.trace import Trace
 
 
 class EngineInfo(msgspec.Struct, frozen=True, rename="camel"):
-    """Who answers. `server` is the URL of the cluster it serves."""
+    """Who answers. `server` is the URL of the cluster it serves, `settings` what of its settings is not the default, by
+    flag, as far as it decides what is delivered."""
 
     version: str
     server: str
     pid: int
     leading: bool
     kinds: tuple[str, ...]
+    settings: dict[str, str] = {}
 
 
 class ObjectAnswer(msgspec.Struct, frozen=True):

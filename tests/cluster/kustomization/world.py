@@ -38,6 +38,7 @@ from headrace.kube.discovery import Discovery
 from headrace.kube.errors import NotFound
 from headrace.kube.informer import WatchSettings
 from headrace.kube.resource import Resource
+from headrace.kube.tokens import ServiceAccountTokens
 from headrace.kube.watch import Selection, watch
 from headrace.model.objects import LiveObject
 from headrace.model.reference import Reference
@@ -129,7 +130,7 @@ async def running_engine(
             BucketController(bucket_access, store, trees, consumers),
             KustomizationController(
                 clusters=clusters, toolbox=toolbox, trees=trees, store=applied, clock=clock, consumers=consumers,
-                options=options,
+                options=options, tokens=ServiceAccountTokens(clusters.management.client, clock),
             ),
         ]
         client = clusters.management.client
