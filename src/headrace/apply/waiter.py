@@ -223,13 +223,16 @@ async def wait_gone(
 ) -> tuple[Reference, ...]:
     """Wait until deleted objects are gone; returns those that are not after `timeout` seconds.
 
-    `exists` asks the cluster: the watch of delivered objects only tells when to ask.
+    `exists` asks the cluster: the watch of delivered objects only tells when to ask, and about which. What no watch
+    covers is looked at again and again, ever more slowly.
     """
     left = dict.fromkeys(references)
-    moved = asyncio.Event()
+    moved, dirty = asyncio.Event(), set(left)
+    pause = UNWATCHED_LOOKS[0]
 
     def on_change(reference: Reference, old: LiveObject | None, new: LiveObject | None) -> None:
         if reference in left:
+            dirty.add(reference)
             moved.set()
 
     unsubscribe = target.subscribe(on_change)
@@ -237,30 +240,30 @@ async def wait_gone(
         async with asyncio.timeout(timeout):
             while True:
                 moved.clear()
-                for reference in tuple(left):
-                    if not await exists(reference):
-                        del left[reference]
+                while dirty:
+                    if not await exists(reference := dirty.pop()):
+                        left.pop(reference, None)
                 if not left:
                     return ()
-                await _first_of(moved, UNWATCHED_LOOK if not _all_watched(target, left) else None)
+                unwatched = [reference for reference in left if not target.look(reference, None).watched]
+                if not await _happens(moved, pause if unwatched else None):
+                    dirty.update(unwatched)
+                    pause = min(2 * pause, UNWATCHED_LOOKS[1])
     except TimeoutError:
         return tuple(left)
     finally:
         unsubscribe()
 
 
-UNWATCHED_LOOK = 2.0
-"""Seconds between looks at objects that no watch covers (upstream's interval)."""
+UNWATCHED_LOOKS = (2.0, 30.0)
+"""Seconds between looks at objects that no watch covers: upstream's interval at first, and the most it doubles to."""
 
 
-def _all_watched(target: Target, references: Iterable[Reference]) -> bool:
-    return all(target.look(reference, None).watched for reference in references)
-
-
-async def _first_of(event: asyncio.Event, seconds: float | None) -> None:
+async def _happens(event: asyncio.Event, seconds: float | None) -> bool:
+    """Whether the event comes within so many seconds."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
     except TimeoutError:
-        return
-
+        return False
+    return True

@@ -240,6 +240,8 @@ class Engine:
             if reference.cluster == MANAGEMENT_CLUSTER and reference.group_kind in self._controllers:
                 self._on_own(reference, old, new)
             self._cures.changed(reference)
+            if new is None:
+                self._graph.deleted(reference)
             if reference in self._graph:
                 self._tell_readers(reference, new)
         except Exception:

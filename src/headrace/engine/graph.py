@@ -14,6 +14,9 @@ from headrace.model.objects import LiveObject
 from headrace.model.read import ABSENT, WHOLE, Part, Read
 from headrace.model.reference import REMOTE, Reference
 
+GONE = 10_000
+"""Deletions that are remembered before those that no run in progress can have missed are forgotten."""
+
 ANY = ""
 """Digest of a read that every newer event contradicts: the subscription to what may cure an error."""
 
@@ -37,6 +40,8 @@ class _Subscriptions:
 
     finished: dict[Key, Read] = field(default_factory=dict)
     current: dict[Key, Read] | None = None
+    since: int = 0
+    """How many deletions the graph had been told of when the last run began."""
 
     def read(self, key: Key) -> Read | None:
         """The read that counts. While a run is in progress that is its own: what only the last run has read will
@@ -61,6 +66,9 @@ class Graph:
         self._waiting: dict[Reference, tuple[Reference, ...]] = {}
         self._cycles: dict[Reference, tuple[Reference, ...]] = {}
         self._spared: dict[Reference, frozenset[Reference]] = {}
+        self._running: set[Reference] = set()
+        self._gone: dict[Reference, int] = {}
+        self._deletions = 0
         for part in parts:
             self.know(part)
 
@@ -76,7 +84,21 @@ class Graph:
 
     def begin(self, reader: Reference) -> None:
         """A run of `reader` starts: its reads are collected apart from those of the last one."""
-        self._subscriptions.setdefault(reader, _Subscriptions()).current = {}
+        if not self._running:
+            self._gone.clear()
+        subscriptions = self._subscriptions.setdefault(reader, _Subscriptions())
+        subscriptions.current, subscriptions.since = {}, self._deletions
+        self._running.add(reader)
+
+    def deleted(self, reference: Reference) -> None:
+        """An object is gone, whether anybody has read it or not: a run may have looked at it and record that later."""
+        if not self._running:
+            return
+        self._deletions += 1
+        self._gone[reference] = self._deletions
+        if len(self._gone) > GONE:
+            oldest = min(self._subscriptions[reader].since for reader in self._running)
+            self._gone = {each: number for each, number in self._gone.items() if number > oldest}
 
     def record(self, reader: Reference, read: Read) -> None:
         """Subscribe the run in progress to what it has read; a later read of the same part replaces it."""
@@ -105,6 +127,7 @@ class Graph:
 
     def forget(self, reader: Reference) -> None:
         """Drop everything about an object that is gone, as a reader; those who read it stay subscribed."""
+        self._running.discard(reader)
         subscriptions = self._subscriptions.pop(reader, None)
         for key in subscriptions.keys() if subscriptions else ():
             self._unsubscribe(reader, key)
@@ -145,6 +168,7 @@ class Graph:
         subscriptions = self._subscriptions.get(reader)
         if subscriptions is None or subscriptions.current is None:
             return
+        self._running.discard(reader)
         before, current = subscriptions.finished, subscriptions.current
         subscriptions.finished, subscriptions.current = (before | current if keep else current), None
         for key in before.keys() - subscriptions.finished.keys():
@@ -202,9 +226,12 @@ class Graph:
         Events between a read and its recording, and those held back while the run was in progress, show here.
         """
         keys = []
-        for key, read in self._subscriptions.get(reader, _Subscriptions()).finished.items():
+        subscriptions = self._subscriptions.get(reader, _Subscriptions())
+        for key, read in subscriptions.finished.items():
             part = self._parts.get(key[1])
             now = live(key[0], part is not None and not part.metadata_only)
+            if now is None and self._gone.get(key[0], 0) > subscriptions.since and read.digest not in (ABSENT, ANY):
+                keys.append(key)
             if now is None or not newer(now.metadata.resource_version, read.resource_version):
                 continue
             untold = part is None or (now.partial and not part.metadata_only)

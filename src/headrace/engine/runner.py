@@ -188,7 +188,7 @@ class Runner:
     async def _add_finalizer(self, scope: RunScope, controller: AnyController) -> None:
         name = controller.finalizer
         if name and name not in (scope.live.metadata.finalizers or ()):
-            await self._change_finalizers(scope, lambda names: [*names, name])
+            await self._change_finalizers(scope, lambda names: names if name in names else [*names, name])
 
     async def _finalize(self, scope: RunScope, controller: AnyController, obj: Any) -> End:
         name = controller.finalizer
@@ -203,8 +203,11 @@ class Runner:
         """Add or remove ours, leaving those of others as they are now (REL-14)."""
         for _ in range(CONFLICTS):
             live = scope.latest
+            before = live.metadata.finalizers or []
+            if (after := change(before)) == before:
+                return  # the write before was done, and its answer lost (REL-15)
             try:
-                written = await self._services.finalizers.finalizers(live, change(live.metadata.finalizers or []))
+                written = await self._services.finalizers.finalizers(live, after)
             except Conflict:
                 self._keep(scope.still_stands(await self._services.reader.fetch(scope.reference)))
                 continue

@@ -207,6 +207,7 @@ class Informer:
     async def _attempt(self) -> None:
         """One connection, and the wait after it."""
         started, version = self._clock.monotonic(), self._version
+        self._wake.clear()  # before: what happens during the attempt may be what makes the next one succeed
         try:
             await self._connect()
             short = self._clock.monotonic() - started < _SHORT_WATCH and self._version == version
@@ -216,7 +217,6 @@ class Informer:
         except Exception:
             log.exception("watch failed unexpectedly", extra=self._fields())
             delay = self._after_error(KubeError("internal error"))
-        self._wake.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._wake.wait()

@@ -90,6 +90,27 @@ def test_what_a_run_is_about_to_write_itself_is_compared_when_it_has_finished(ob
     assert graph.outdated(A, lambda reference, _: objects.current(reference)) == [(CM, "data[x]")]
 
 
+def test_what_a_run_has_looked_at_and_was_deleted_before_it_said_so_is_outdated(
+    objects: Objects, graph: Graph
+) -> None:
+    objects.put(CM, data={"x": "1"})
+    seen = objects.current(CM)
+    graph.deleted(B)
+    graph.begin(A)
+    graph.deleted(CM)
+    read(graph, A, seen, X)
+    graph.finish(A)
+    assert graph.outdated(A, lambda *_: None) == [(CM, "data[x]")]
+    graph.begin(A)
+    read(graph, A, None, X)
+    graph.finish(A)
+    assert graph.outdated(A, lambda *_: None) == []
+    graph.begin(A)
+    read(graph, A, seen, X)
+    graph.finish(A)
+    assert graph.outdated(A, lambda *_: None) == [], "a deletion counts for the runs that it came in"
+
+
 def test_a_remote_is_told_once_so_the_last_runs_reads_count_during_a_run(graph: Graph) -> None:
     remote = Reference("git", "Remote", "", "https://example.com/r", REMOTE)
     graph.begin(A)

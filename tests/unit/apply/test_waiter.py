@@ -1,0 +1,76 @@
+"""Waiting until deleted objects are gone: who is asked about, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from headrace.apply import waiter
+from headrace.apply.planner import Known
+from headrace.apply.waiter import wait_gone
+from headrace.model.reference import Reference
+
+OBJECTS = [Reference("", "ConfigMap", "default", f"c{number}") for number in range(50)]
+
+
+class Cluster:
+    """Objects that are being deleted, as a Target shows them, and how often each was asked for."""
+
+    def __init__(self, *, watched: bool) -> None:
+        self.left = set(OBJECTS)
+        self.asked: Counter[Reference] = Counter()
+        self.moments: list[float] = []
+        self._watched = watched
+        self._listeners: list[Callable[[Reference, Any, Any], None]] = []
+
+    def subscribe(self, listener: Callable[[Reference, Any, Any], None]) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def look(self, reference: Reference, record: object) -> Known:
+        return Known(watched=self._watched)
+
+    async def exists(self, reference: Reference) -> bool:
+        self.asked[reference] += 1
+        self.moments.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0)
+        return reference in self.left
+
+    def remove(self, reference: Reference) -> None:
+        self.left.discard(reference)
+        for listener in self._listeners:
+            listener(reference, None, None)
+
+
+async def test_only_what_has_moved_is_asked_for_again() -> None:
+    cluster = Cluster(watched=True)
+    waiting = asyncio.create_task(wait_gone(cluster, OBJECTS, cluster.exists, 20.0))  # type: ignore[arg-type]
+    for reference in OBJECTS:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        cluster.remove(reference)
+    assert await waiting == ()
+    assert max(cluster.asked.values()) <= 2
+    assert not cluster._listeners
+
+
+async def test_what_no_watch_covers_is_asked_for_ever_more_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiter, "UNWATCHED_LOOKS", (0.01, 0.16))
+    cluster = Cluster(watched=False)
+    waiting = asyncio.create_task(
+        wait_gone(cluster, OBJECTS[:1], cluster.exists, 20.0))  # type: ignore[arg-type]
+    while cluster.asked[OBJECTS[0]] < 5:
+        await asyncio.sleep(0.01)
+    cluster.left.clear()
+    assert await waiting == ()
+    pauses = [later - earlier for earlier, later in zip(cluster.moments, cluster.moments[1:], strict=False)]
+    assert all(pause >= least for pause, least in zip(pauses, (0.01, 0.02, 0.04, 0.08, 0.16), strict=False))
+
+
+async def test_what_is_left_at_the_end_is_named() -> None:
+    cluster = Cluster(watched=True)
+    assert await wait_gone(cluster, OBJECTS[:2], cluster.exists, 0.05) == tuple(OBJECTS[:2])  # type: ignore[arg-type]
