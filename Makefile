@@ -11,10 +11,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Two test processes even on larger machines: they share one control plane, which has more to do than they.
 WORKERS ?= 2
 N ?= 100
+ROUNDS ?= 300
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-unit test-cluster check verify generate lock conformance bench clean
+.PHONY: help build demo test test-unit test-cluster soak check verify generate lock conformance bench clean
 .SILENT: help build conformance
 
 help: ## list the targets
@@ -64,6 +65,10 @@ test-unit: $(VENV)/dependencies
 test-cluster: build
 	$(BIN)/python -m pytest $(wildcard tests/cluster tests/attack tests/fault tests/e2e) -n $(WORKERS) --dist loadfile \
 		--conformance $(RESULTS)/cluster.json $(PYTEST_ARGS)
+
+soak: build ## random commits and faults against a model: ROUNDS=300, SEED=N for those of an earlier run
+	mkdir -p $(RESULTS)
+	ROUNDS=$(ROUNDS) RECORD=$(RESULTS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest tests/fault/model -q -s $(PYTEST_ARGS)
 
 # Those of the embedded cluster start one several times where it is built: `make test` runs them.
 check: $(VENV)/dependencies ## lint, types, architecture, unit tests; no Go, under a minute
