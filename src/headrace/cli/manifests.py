@@ -15,6 +15,8 @@ Manifest = dict[str, Any]
 
 NAME = "headrace"
 LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/part-of": NAME}
+TOKENS = frozenset({"--object-level-workload-identity", "--object-level-workload-identity=true"})
+"""Arguments of the engine with which it needs tokens of accounts."""
 USER_ID = 65532
 """The `nonroot` user of distroless images."""
 
@@ -37,7 +39,7 @@ class InstallOptions:
 
 def manifests(options: InstallOptions) -> list[Manifest]:
     """Everything besides the CRDs."""
-    found = [namespace(options), service_account(options), *cluster_roles(), *bindings(options), role(options)]
+    found = [namespace(options), service_account(options), *cluster_roles(options), *bindings(options), role(options)]
     found += [role_binding(options)]
     if options.storage:
         found.append(claim(options))
@@ -54,9 +56,10 @@ def service_account(options: InstallOptions) -> Manifest:
     return _object("v1", "ServiceAccount", NAME, options)
 
 
-def cluster_roles() -> list[Manifest]:
+def cluster_roles(options: InstallOptions) -> list[Manifest]:
     """`headrace`: its own kinds, status and finalizers included; read access to everything, since whatever is
-    delivered is watched; events; impersonation of the accounts that objects name."""
+    delivered is watched; events; impersonation of the accounts that objects name, and their tokens where those are to
+    leave the cluster."""
     groups = sorted({info.group for info in KINDS.values()})
     plurals = sorted(info.plural for info in KINDS.values())
     rules = [
@@ -66,6 +69,8 @@ def cluster_roles() -> list[Manifest]:
         _rule([""], ["events"], "create", "patch"),
         _rule([""], ["serviceaccounts"], "impersonate"),
     ]
+    if not TOKENS.isdisjoint(options.arguments):
+        rules.append(_rule([""], ["serviceaccounts/token"], "create"))
     return [_cluster("ClusterRole", NAME, rules=rules)]
 
 

@@ -35,6 +35,15 @@ def test_nothing_may_be_deleted_and_only_service_accounts_be_impersonated() -> N
     assert [rule["resources"] for rule in rules() if "impersonate" in rule["verbs"]] == [["serviceaccounts"]]
 
 
+def test_tokens_of_accounts_may_be_issued_only_where_objects_may_ask_for_them() -> None:
+    def resources(*arguments: str) -> list[str]:
+        role = by_kind(InstallOptions(arguments=arguments))["ClusterRole", NAME]
+        return [resource for rule in role["rules"] for resource in rule["resources"]]
+
+    assert "serviceaccounts/token" not in resources("--object-level-workload-identity=false")
+    assert "serviceaccounts/token" in resources("--object-level-workload-identity")
+
+
 def test_all_rights_only_when_asked_for() -> None:
     binding = ("ClusterRoleBinding", f"{NAME}-cluster-admin")
     assert binding not in by_kind()
