@@ -64,6 +64,7 @@ def test_every_shown_default_parses_to_the_default() -> None:
     for leaf in LEAVES:
         assert leaf.parse(leaf.shown_default, leaf.flag) == leaf.default
 
+
 @pytest.mark.spec("KS-OPS-03")
 @pytest.mark.parametrize("flag", ["default-decryption-service-account", "default-kubeconfig-service-account"])
 def test_a_default_account_for_tokens_needs_the_gate(flag: str) -> None:
