@@ -156,12 +156,24 @@ class EngineSettings:
     max_retry_delay: float = setting(15 * MINUTE, "Longest delay after failures. Upstream's default.", duration=True)
     watch_all_namespaces: bool = setting(True, "Serve all namespaces; else only $RUNTIME_NAMESPACE.")
     watch_label_selector: str = setting("", "Serve only objects with these labels (sharding.fluxcd.io/key=...).")
+    external_artifact: bool = setting(
+        False, "Let deliveries name ExternalArtifacts as their source. Off, as Flux's gate."
+    )
+    source_watcher_requeue_dependency: float = setting(
+        5.0, "Fallback after which an ArtifactGenerator looks for a missing source again. Upstream's.", duration=True
+    )
+    reconciliation_timeout: float = setting(
+        10 * MINUTE, "Longest run of an ArtifactGenerator. Upstream's default.", duration=True
+    )
+    feature_gates: tuple[str, ...] = setting((), "Flux's feature gates, comma separated, as Name=true or Name=false.")
     controllers: tuple[str, ...] = setting((), "Kinds to serve, comma separated. Empty: all.")
     beside_flux: bool = setting(False, "Run though Flux's controllers hold their leases for the same kinds.")
     graceful_shutdown_timeout: float = setting(
         20.0, "How long runs in flight may take after SIGTERM; below the kubelet's 30s.", duration=True
     )
-    token_cache_max_size: int = setting(100, "Tokens of clouds that are kept. 0: none. Upstream's default.")
+    token_cache_max_size: int = setting(
+        100, "Tokens of clouds that are kept. 0: none. Upstream's default."
+    )
     token_cache_max_duration: float = setting(
         60 * MINUTE, "Longest time that such a token is kept; else 80 % of its life. Upstream's default.", duration=True
     )
@@ -316,6 +328,7 @@ def load(
             if name in env:
                 values[leaf.section, leaf.name] = leaf.parse(env[name], name)
     _take(values, flags, "flag")
+    _open_gates(values)
     return validate(_replace(defaults, values))
 
 
@@ -327,6 +340,47 @@ def _take(values: dict[tuple[str, str], Any], given: Mapping[str, object], where
         values[leaf.section, leaf.name] = leaf.parse(
             value, f"{where} --{name}" if where == "flag" else f"{where}: {name}"
         )
+
+
+GATES: Mapping[str, str] = {
+    "AdditiveCELDependencyCheck": "additive-cel-dependency-check",
+    "ExternalArtifact": "external-artifact",
+    "MigrateAPIVersion": "migrate-api-version",
+    "ObjectLevelWorkloadIdentity": "object-level-workload-identity",
+}
+"""Flux's feature gates by name, and the flag that is the same here."""
+
+FIXED_GATES: Mapping[str, bool | None] = {
+    "CacheSecretsAndConfigMaps": None,
+    "CancelHealthCheckOnNewRevision": True,
+    "DirectSourceFetch": None,
+    "DisableStatusPollerCache": None,
+    "GroupChangeLog": None,
+    "StrictPostBuildSubstitutions": True,
+}
+"""Gates that are no choice here; None: whatever they say makes no difference to what is delivered."""
+
+
+def _open_gates(values: dict[tuple[str, str], Any]) -> None:
+    """What `feature-gates` says, for the settings that are not given themselves. Raises SettingsError."""
+    for text in values.get(("engine", "feature_gates"), ()):
+        name, _, value = text.partition("=")
+        state = _parse_bool_of(f"feature-gates: {name}", value)
+        if name in GATES:
+            leaf = FLAGS[GATES[name]]
+            values.setdefault((leaf.section, leaf.name), state)
+        elif name not in FIXED_GATES:
+            known = ", ".join(sorted((*GATES, *FIXED_GATES)))
+            raise SettingsError(f"feature-gates: unknown feature gate '{name}', want one of {known}")
+        elif FIXED_GATES[name] not in (None, state):
+            raise SettingsError(f"feature-gates: {name} is always {str(FIXED_GATES[name]).lower()} here")
+
+
+def _parse_bool_of(where: str, text: str) -> bool:
+    try:
+        return _parse_bool(text)
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}") from None
 
 
 def _read_file(path: Path) -> dict[str, object]:

@@ -90,11 +90,14 @@ def _version(kind: KindInfo[Any], version: str, schema: Schema) -> dict[str, Any
 
 
 def _columns(kind: KindInfo[Any], version: str) -> list[dict[str, str]]:
-    """Upstream's columns: the kind's own, then Age, Ready, Status; v1beta1 had Age at the end."""
-    own = [{"name": name, "type": "string", "jsonPath": path} for name, path in kind.columns]
-    if version == "v1beta1":
+    """Upstream's columns: the kind's own, Age, Ready, Status, the last ones; an old v1beta1 had Age at the end."""
+    own, last = (
+        [{"name": name, "type": "string", "jsonPath": path} for name, path in columns]
+        for columns in (kind.columns, kind.last_columns)
+    )
+    if kind.age_last or version == "v1beta1" != kind.storage_version:
         return [*own, *READY_COLUMNS, AGE_COLUMN]
-    return [*own, AGE_COLUMN, *READY_COLUMNS]
+    return [*own, AGE_COLUMN, *READY_COLUMNS, *last]
 
 
 class _Dumper(yaml.SafeDumper):

@@ -6,10 +6,13 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from headrace.api.artifactgenerator import ArtifactGenerator
 from headrace.api.bucket import Bucket
+from headrace.api.externalartifact import ExternalArtifact
 from headrace.api.gitrepository import GitRepository
 from headrace.api.kustomization import Kustomization
-from headrace.api.meta import KUSTOMIZE_GROUP, SOURCE_GROUP
+from headrace.api.meta import EXTENSIONS_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP
+from headrace.api.ocirepository import OCIRepository
 from headrace.model.reference import MANAGEMENT_CLUSTER, Reference
 
 T = TypeVar("T")
@@ -30,6 +33,14 @@ class KindInfo(msgspec.Struct, Generic[T], frozen=True, gc=False):
     columns: tuple[tuple[str, str], ...] = ()
     component: str = ""
     """Name of the upstream controller of the kind: in labels, and as the reporter of events."""
+    last_columns: tuple[tuple[str, str], ...] = ()
+    """Printer columns after Age, Ready and Status."""
+    age_last: bool = False
+    """Whether the column Age comes after Ready and Status."""
+    reconciled: bool = True
+    """Whether a controller of ours serves the kind; its objects are written by others else."""
+    observes_generation: bool = True
+    """Whether the status has `observedGeneration`; its conditions always do."""
 
     @property
     def storage_version(self) -> str:
@@ -71,6 +82,20 @@ GIT_REPOSITORY = KindInfo(
     component="source-controller",
 )
 
+OCI_REPOSITORY = KindInfo(
+    group=SOURCE_GROUP,
+    kind="OCIRepository",
+    plural="ocirepositories",
+    singular="ocirepository",
+    short_names=("ocirepo",),
+    categories=("all", "fluxcd", "fluxcd-sources"),
+    versions=("v1", "v1beta2"),
+    type=OCIRepository,
+    columns=(("URL", ".spec.url"),),
+    component="source-controller",
+    age_last=True,
+)
+
 BUCKET = KindInfo(
     group=SOURCE_GROUP,
     kind="Bucket",
@@ -82,6 +107,33 @@ BUCKET = KindInfo(
     type=Bucket,
     columns=(("Endpoint", ".spec.endpoint"),),
     component="source-controller",
+)
+
+EXTERNAL_ARTIFACT = KindInfo(
+    group=SOURCE_GROUP,
+    kind="ExternalArtifact",
+    plural="externalartifacts",
+    singular="externalartifact",
+    short_names=("ea",),
+    categories=("all", "fluxcd", "fluxcd-sources"),
+    versions=("v1",),
+    type=ExternalArtifact,
+    component="source-controller",
+    last_columns=(("Source", ".spec.sourceRef.name"),),
+    reconciled=False,
+)
+
+ARTIFACT_GENERATOR = KindInfo(
+    group=EXTENSIONS_GROUP,
+    kind="ArtifactGenerator",
+    plural="artifactgenerators",
+    singular="artifactgenerator",
+    short_names=("ag",),
+    categories=("all", "fluxcd", "fluxcd-sources"),
+    versions=("v1beta1",),
+    type=ArtifactGenerator,
+    component="source-watcher",
+    observes_generation=False,
 )
 
 KUSTOMIZATION = KindInfo(
@@ -97,6 +149,14 @@ KUSTOMIZATION = KindInfo(
 )
 
 KINDS: dict[tuple[str, str], KindInfo[Any]] = {
-    kind.group_kind: kind for kind in (GIT_REPOSITORY, BUCKET, KUSTOMIZATION)
+    kind.group_kind: kind
+    for kind in (
+        GIT_REPOSITORY,
+        OCI_REPOSITORY,
+        BUCKET,
+        EXTERNAL_ARTIFACT,
+        ARTIFACT_GENERATOR,
+        KUSTOMIZATION,
+    )
 }
 """All kinds by (group, kind)."""

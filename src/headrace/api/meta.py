@@ -15,6 +15,7 @@ from headrace.model.outcome import Condition
 
 SOURCE_GROUP = "source.toolkit.fluxcd.io"
 KUSTOMIZE_GROUP = "kustomize.toolkit.fluxcd.io"
+EXTENSIONS_GROUP = "source.extensions.fluxcd.io"
 
 FINALIZER = "finalizers.fluxcd.io"
 RECONCILE_REQUEST = "reconcile.fluxcd.io/requestedAt"

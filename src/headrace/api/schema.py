@@ -93,6 +93,8 @@ def _constraints(validation: Validation) -> Schema:
         "minLength": validation.min_length,
         "maxLength": validation.max_length,
         "minimum": validation.minimum,
+        "minItems": validation.min_items,
+        "maxItems": validation.max_items,
         "format": validation.format or None,
         "nullable": validation.nullable or None,
     }

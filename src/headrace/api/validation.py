@@ -21,6 +21,8 @@ class Validation:
     min_length: int | None = None
     max_length: int | None = None
     minimum: int | None = None
+    min_items: int | None = None
+    max_items: int | None = None
     format: str = ""
     nullable: bool = False
     default: object = msgspec.UNSET

@@ -6,6 +6,7 @@ from __future__ import annotations
 from headrace.apply.guard import Guard
 from headrace.controllers.cluster_config import ClusterConfigPolicy
 from headrace.controllers.decryption import DecryptionPolicy
+from headrace.controllers.generator_sources import GeneratorPolicy
 from headrace.controllers.kustomization import KustomizationOptions
 from headrace.controllers.source_artifact import SourcePolicy
 from headrace.controllers.targets import TargetPolicy
@@ -18,6 +19,7 @@ def kustomization_options(settings: Settings) -> KustomizationOptions:
     return KustomizationOptions(
         sources=SourcePolicy(
             no_cross_namespace_refs=settings.tenancy.no_cross_namespace_refs,
+            external_artifacts=settings.engine.external_artifact,
             requeue=settings.engine.requeue_dependency,
         ),
         targets=TargetPolicy(
@@ -48,6 +50,15 @@ def kustomization_options(settings: Settings) -> KustomizationOptions:
         ),
         prune_budget=settings.apply.prune_budget,
         prune_protected=settings.apply.prune_protected_kinds,
+    )
+
+
+def generator_policy(settings: Settings) -> GeneratorPolicy:
+    """What operators decide about ArtifactGenerators."""
+    return GeneratorPolicy(
+        no_cross_namespace_refs=settings.tenancy.no_cross_namespace_refs,
+        requeue=settings.engine.source_watcher_requeue_dependency,
+        timeout=settings.engine.reconciliation_timeout,
     )
 
 

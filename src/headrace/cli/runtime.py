@@ -25,10 +25,11 @@ from headrace.artifact.server import artifact_application
 from headrace.artifact.store import FILE, Store, stored_reference
 from headrace.artifact.trees import Trees
 from headrace.cli import paths
-from headrace.cli.identities import identities, workload_policy
 from headrace.cli.engine_settings import told
+from headrace.cli.identities import identities, workload_policy
 from headrace.cli.key_services import key_services
-from headrace.cli.options import default_account, kustomization_options, no_remote_bases
+from headrace.cli.options import default_account, generator_policy, kustomization_options, no_remote_bases
+from headrace.controllers.artifactgenerator import ArtifactGeneratorController
 from headrace.controllers.bucket import BucketController
 from headrace.controllers.bucket_access import BucketAccess
 from headrace.controllers.consumers import Consumers
@@ -52,8 +53,8 @@ from headrace.kube.config import ClientConfig
 from headrace.kube.counter import RequestCounter
 from headrace.kube.informers import Listener
 from headrace.kube.lease import LeaderElection, LeaseTimes
-from headrace.kube.tokens import ServiceAccountTokens
 from headrace.kube.networks import cluster_networks
+from headrace.kube.tokens import ServiceAccountTokens
 from headrace.model.artifact import Artifact
 from headrace.model.objects import LiveObject
 from headrace.model.read import ABSENT
@@ -98,6 +99,7 @@ class Runtime:
         self._metrics = EngineMetrics(self._counter, self._stored_bytes)
         self._parts: Parts | None = None
         self._changed: Changed = _nobody_is_told
+        self._controlled: tuple[str, ...] = ()
         self._leads = not settings.leader_election.enable_leader_election
         self._fence: Fence | None = None
 
@@ -203,6 +205,7 @@ class Runtime:
                 identities(self._settings, clusters.management.client, egress, self._clock)
             )
             controllers = self._controllers(clusters, toolbox, store, egress, applied, issued)
+            self._controlled = tuple(controller.kind.kind for controller in controllers)
             engine = self._engine(clusters, controllers, sinks)
             self._changed = engine.changed
             for listener in (self._metrics_listener, self._listener):
@@ -261,9 +264,15 @@ class Runtime:
             options=kustomization_options(self._settings),
             tokens=ServiceAccountTokens(clusters.management.client, self._clock),
         )  # fmt: skip
-        access = BucketAccess(egress, self._clock, issued, workload_policy(self._settings))
+        policy = workload_policy(self._settings)
+        access = BucketAccess(egress, self._clock, issued, policy)
         bucket = BucketController(access, store, trees, consumers)
-        return GitRepositoryController(remotes, store, trees, self._clock, consumers), bucket, kustomization
+        generator = ArtifactGeneratorController(
+            clusters.management.client, toolbox, store, trees, clock=self._clock, random=self._random,
+            policy=generator_policy(self._settings),
+        )  # fmt: skip
+        repository = GitRepositoryController(remotes, store, trees, self._clock, consumers)
+        return repository, bucket, generator, kustomization
 
     async def _event_sinks(self, stack: contextlib.AsyncExitStack) -> tuple[Sink, ...]:
         """Who is told of events besides the API server."""
@@ -326,7 +335,7 @@ class Runtime:
     @property
     def _kinds(self) -> tuple[str, ...]:
         named = self._settings.engine.controllers
-        return tuple(info.kind for info in KINDS.values() if not named or info.kind in named)
+        return tuple(kind for kind in self._controlled if not named or kind in named)
 
     def _metrics_listener(self, reference: Reference, old: LiveObject | None, new: LiveObject | None) -> None:
         if reference.group_kind in KINDS and not reference.cluster:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from headrace.api.kinds import KINDS
 from headrace.api.kustomization import SourceReference
 from headrace.api.meta import SOURCE_GROUP
 from headrace.core.clock import Clock
@@ -21,12 +22,8 @@ from headrace.model.scope import Scope
 ARTIFACT_FAILED = "ArtifactFailed"
 ACCESS_DENIED = "AccessDenied"
 
-PLURALS = {
-    "GitRepository": "gitrepositories",
-    "OCIRepository": "ocirepositories",
-    "Bucket": "buckets",
-    "ExternalArtifact": "externalartifacts",
-}
+SOURCE_KINDS = ("GitRepository", "OCIRepository", "Bucket", "ExternalArtifact")
+"""What a delivery may name as its source (KS-SRC-01)."""
 
 QUIET = 1.0
 """Seconds that an artifact or a dependency may take to appear before the object says that it waits for it: when all
@@ -106,19 +103,25 @@ class Sources:
             raise Retry(ARTIFACT_FAILED, f"unable to get source '{name}': {error}") from error
         if live is None:
             await linger(reference, "source", scope, self._clock)
-            text = f'{PLURALS[reference.kind]}.{SOURCE_GROUP} "{reference.name}" not found'
+            text = f'{plural(reference)}.{SOURCE_GROUP} "{reference.name}" not found'
             raise Waiting(ARTIFACT_FAILED, text, on=(reference,), after=retry, quiet=True)
         return live
 
     def _check_access(self, reference: Reference, namespace: str) -> None:
         """Raises Stalled(AccessDenied): KS-SRC-01, KS-SRC-03."""
         name = f"{reference.kind}/{reference.namespace}/{reference.name}"
-        if reference.kind not in PLURALS:
+        if reference.kind not in SOURCE_KINDS:
             raise Stalled(ARTIFACT_FAILED, f"source `{reference.name}` kind '{reference.kind}' not supported")
         if self._policy.no_cross_namespace_refs and reference.namespace != namespace:
             raise Stalled(ACCESS_DENIED, f"can't access '{name}', cross-namespace references have been blocked")
         if reference.kind == "ExternalArtifact" and not self._policy.external_artifacts:
             raise Stalled(ACCESS_DENIED, f"can't access '{name}', ExternalArtifact feature gate is disabled")
+
+
+def plural(reference: Reference) -> str:
+    """The plural of a source's kind, as error messages have it."""
+    info = KINDS.get(reference.group_kind)
+    return info.plural if info is not None else reference.kind.lower() + "s"
 
 
 async def linger(reference: Reference, what: str, scope: Scope, clock: Clock) -> None:

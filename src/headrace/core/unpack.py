@@ -131,25 +131,29 @@ def check_amounts(limits: UnpackLimits, count: int, total: int, file_size: int, 
         raise ArchiveRefused(f"more than {limits.total_bytes} bytes when unpacked")
 
 
-def inspect(archive: BinaryIO, limits: UnpackLimits = UNPACK) -> Unpacked:
-    """Check a tar or tar.gz from its beginning to its end without writing anything. Raises ArchiveRefused."""
+def inspect(archive: BinaryIO, limits: UnpackLimits = UNPACK, *, links: bool = True) -> Unpacked:
+    """Check a tar or tar.gz from its beginning to its end without writing anything. Raises ArchiveRefused.
+
+    Without `links` every link refuses the archive, wherever it leads.
+    """
     with _told_to_users():
         stream = _opened(archive, limits)
         count = total = 0
         for entry in entries(stream, limits):
-            _check_entry(entry, limits)
+            _check_entry(entry, limits, links=links)
             count, total = count + 1, total + entry.size
             check_amounts(limits, count, total, entry.size, entry.path)
         return Unpacked(stream.finish(), count, total)
 
 
-def unpack(archive: BinaryIO, directory: Path, limits: UnpackLimits = UNPACK) -> Unpacked:
+def unpack(archive: BinaryIO, directory: Path, limits: UnpackLimits = UNPACK, *, links: bool = True) -> Unpacked:
     """Write the files of a seekable tar or tar.gz below `directory`, which exists and is empty.
 
     Links that stay inside the tree are left out, as by every consumer of Flux artifacts; those that leave it, devices
-    and everything else refuse the archive, before anything is written. Raises ArchiveRefused, OSError.
+    and everything else refuse the archive, before anything is written; without `links` all of them do. Raises
+    ArchiveRefused, OSError.
     """
-    checked = inspect(archive, limits)
+    checked = inspect(archive, limits, links=links)
     with _told_to_users(), TreeWriter(directory, limits) as writer:
         for entry in entries(_opened(archive, limits), limits):
             if entry.kind is EntryKind.DIRECTORY:
@@ -164,10 +168,12 @@ def _opened(archive: BinaryIO, limits: UnpackLimits) -> TarStream:
     return TarStream(archive, limits)
 
 
-def _check_entry(entry: Entry, limits: UnpackLimits) -> None:
+def _check_entry(entry: Entry, limits: UnpackLimits, *, links: bool) -> None:
     segments = safe_segments(entry.path, limits)
     if entry.kind is EntryKind.FILE and not segments:
         raise PathRefused(f"path {printable(entry.path)} is refused: it names no file")
+    if not links and entry.kind in (EntryKind.SYMLINK, EntryKind.HARDLINK):
+        raise PathRefused(f"{entry.kind.value} {printable(entry.path)} is refused: links are not allowed here")
     if entry.kind is EntryKind.SYMLINK:
         _check_link(entry, segments[:-1])
     elif entry.kind is EntryKind.HARDLINK:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
-from headrace.api.meta import READY, RECONCILE_REQUEST, UNOBSERVED
+from headrace.api.artifactgenerator import RECONCILE
+from headrace.api.meta import EXTENSIONS_GROUP, READY, RECONCILE_REQUEST, UNOBSERVED
 from headrace.model.objects import LiveObject
 from headrace.model.outcome import Condition
 from headrace.model.trace import HUMAN, INTERVAL, RETRY, REVISION, Cause, Lane
@@ -35,9 +36,14 @@ def wakeup(old: LiveObject | None, new: LiveObject) -> WakeUp | None:
         return HUMAN, Cause("requested")
     if new.metadata.deleting and not old.metadata.deleting:
         return REVISION, Cause("deleted")
-    if new.metadata.generation != old.metadata.generation:
+    if new.metadata.generation != old.metadata.generation or _paused(old) != _paused(new):
         return REVISION, Cause("spec")
     return None
+
+
+def _paused(live: LiveObject) -> str:
+    """The annotation by which kinds without `spec.suspend` are paused (SRC-AGN-19)."""
+    return live.metadata.annotation(RECONCILE) if live.reference.group == EXTENSIONS_GROUP else ""
 
 
 def _first(new: LiveObject) -> WakeUp:

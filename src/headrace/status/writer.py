@@ -67,7 +67,7 @@ class ApiStatusWriter:
                         progress: tuple[str, str]) -> LiveObject:
         """See `StatusWriter.inventory`. The progress goes along, and costs no patch of its own."""
         reason, message = progress
-        status = _status(live)
+        status = status_of(live)
         existing = conditions.decode(status)
         verdict = summary.in_progress(reason, redact(message), (), rules_of(live.reference.group), existing)
         inventory = {"entries": [{"id": entry.id, "v": entry.v} for entry in entries]}
@@ -79,7 +79,7 @@ class ApiStatusWriter:
         rules = rules_of(live.reference.group)
         outcome = msgspec.structs.replace(
             outcome, message=redact(outcome.message), conditions=_redacted(outcome.conditions))
-        recovered = summary.recovered(conditions.decode(_status(live)))
+        recovered = summary.recovered(conditions.decode(status_of(live)))
         written = await self._change(live, lambda _: summary.succeeded(outcome, rules))
         message = outcome.event or (outcome.message if recovered else "")
         if message:
@@ -104,10 +104,6 @@ class ApiStatusWriter:
         rules = rules_of(live.reference.group)
         return await self._change(live, lambda existing: summary.suspended(rules, existing))
 
-    async def event(self, live: LiveObject, reason: str, message: str, *, warning: bool) -> None:
-        """See `StatusWriter.event`."""
-        await self._event(live, WARNING if warning else NORMAL, reason, message, _revision(live, ""))
-
     # -- the patch -----------------------------------------------------------------------------------------------
 
     async def _change(self, live: LiveObject, decide: Decide, purpose: str = WORK) -> LiveObject:
@@ -115,7 +111,7 @@ class ApiStatusWriter:
         is then. An object that is another one by now is returned as it is: nobody waits for that status any more."""
         final = purpose != PROGRESS
         for attempt in range(ATTEMPTS):
-            status = _status(live)
+            status = status_of(live)
             verdict = decide(conditions.decode(status))
             try:
                 return await self._patch(live, self._difference(live, status, verdict, final=final), purpose)
@@ -148,7 +144,7 @@ class ApiStatusWriter:
             generation=live.metadata.generation, now=self._clock.now())
         fields: Status = dict(verdict.fields)
         fields["conditions"] = after
-        if verdict.observed:
+        if verdict.observed and self._kind(live).observes_generation:
             fields["observedGeneration"] = live.metadata.generation
         requested = live.metadata.annotation(RECONCILE_REQUEST)
         if final and requested:
@@ -197,7 +193,7 @@ def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Status:
     return patch
 
 
-def _status(live: LiveObject) -> Status:
+def status_of(live: LiveObject) -> Status:
     """The status as it is stored, whatever stands in it."""
     content = msgspec.json.decode(live.raw)
     status = content.get("status") if isinstance(content, dict) else None
@@ -206,7 +202,7 @@ def _status(live: LiveObject) -> Status:
 
 def _entries(live: LiveObject) -> dict[str, str]:
     """The inventory of an object: versions by id."""
-    return _read_entries(_status(live))
+    return _read_entries(status_of(live))
 
 
 def _read_entries(status: Status) -> dict[str, str]:

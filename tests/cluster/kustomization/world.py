@@ -16,9 +16,11 @@ import msgspec
 
 from headrace.api.kinds import GIT_REPOSITORY, KUSTOMIZATION, KindInfo
 from headrace.apply.applied import AppliedStore
+from headrace.artifact.fetch import Fetcher
 from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
 from headrace.cli.identities import identities
+from headrace.controllers.artifactgenerator import ArtifactGeneratorController
 from headrace.controllers.bucket import BucketController
 from headrace.controllers.bucket_access import BucketAccess
 from headrace.controllers.consumers import Consumers
@@ -115,7 +117,7 @@ async def running_engine(
         egress = Egress(EgressPolicy(allow_hosts=frozenset({"127.0.0.1"})))
         stack.push_async_callback(egress.close)
         store = Store(directory / "storage", "127.0.0.1:1", clock)
-        trees = Trees(store, clock)
+        trees = Trees(store, clock, fetcher=Fetcher(egress))
         applied = AppliedStore(directory / "applied.db")
         stack.push_async_callback(applied.close)
         engines: list[Engine] = []
@@ -128,6 +130,9 @@ async def running_engine(
         controllers = [
             GitRepositoryController(remotes, store, trees, clock, consumers),
             BucketController(bucket_access, store, trees, consumers),
+            ArtifactGeneratorController(
+                clusters.management.client, toolbox, store, trees, clock=clock, random=random
+            ),
             KustomizationController(
                 clusters=clusters, toolbox=toolbox, trees=trees, store=applied, clock=clock, consumers=consumers,
                 options=options, tokens=ServiceAccountTokens(clusters.management.client, clock),

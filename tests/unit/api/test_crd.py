@@ -42,7 +42,7 @@ def test_checked_in_files_are_fresh():
 
 def test_a_changed_file_a_missing_one_and_a_foreign_one_are_stale(tmp_path):
     assert crd.main([str(tmp_path)]) == 0
-    first, second = sorted(crd.files())
+    first, second, *_ = sorted(crd.files())
     (tmp_path / first).write_text("changed")
     (tmp_path / second).unlink()
     (tmp_path / "foreign.yaml").write_text("")
