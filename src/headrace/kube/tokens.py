@@ -9,6 +9,9 @@ import msgspec
 
 from headrace.core.clock import Clock, parse_rfc3339
 from headrace.kube.client import Client
+from headrace.kube.resource import Resource
+
+ACCOUNTS = Resource("", "v1", "ServiceAccount", "serviceaccounts", namespaced=True)
 
 LIFETIME = 3600
 """Seconds that a token is asked for: the API server's own default."""
@@ -48,8 +51,8 @@ class ServiceAccountTokens:
         self._lock = asyncio.Lock()
 
     async def issue(self, namespace: str, name: str, audiences: tuple[str, ...]) -> IssuedToken:
-        """A token of the account for these audiences. Raises NotFound when there is no such account, Forbidden, and
-        every other KubeError."""
+        """A token of the account for these audiences. Raises NotFound when there is no such account, ConfigError for
+        what is no name of one, Forbidden, and every other KubeError."""
         key = (namespace, name, *audiences)
         async with self._lock:
             known = self._issued.get(key)
@@ -67,7 +70,7 @@ class ServiceAccountTokens:
             "spec": {"audiences": audiences, "expirationSeconds": LIFETIME},
         }
         asked = self._clock.now()
-        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+        path = ACCOUNTS.object(namespace, name, "token")
         answer = await self._client.request("POST", path, body=msgspec.json.encode(body))
         status = msgspec.json.decode(answer, type=_TokenRequest).status
         life = parse_rfc3339(status.expiration_timestamp) - asked
