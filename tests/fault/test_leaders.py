@@ -192,7 +192,7 @@ async def every_inventory(world: World) -> AsyncIterator[list[set[str]]]:
     """Every inventory that the Kustomization has meanwhile."""
     seen: list[set[str]] = []
     following = asyncio.create_task(
-        world.until(KUSTOMIZATION, "app", lambda o: seen.append(inventory(o))))  # type: ignore[func-returns-value]
+        world.until(KUSTOMIZATION, "app", lambda o: seen.append(inventory(o))))
     try:
         yield seen
     finally:

@@ -14,6 +14,7 @@ from headrace.cli.flux_leases import refuse_beside_flux
 from headrace.cli.runtime import Runtime
 from headrace.core import log
 from headrace.core.clock import SystemClock
+from headrace.core.programs import ProgramNotBuilt
 from headrace.kube.client import Client
 from headrace.kube.config import ClientConfig
 from headrace.kube.lease import LeaseLost
@@ -38,7 +39,7 @@ async def run(kubeconfig: Path | None, context: str | None, file: Path | None, f
         except LeaseLost as error:
             logger.error("stopped", extra={"error": str(error)})  # noqa: TRY400 - a stack tells nothing
             return FAILED
-        except OSError as error:
+        except (OSError, ProgramNotBuilt) as error:
             raise CommandError(str(error), FAILED) from None
         except SettingsError as error:
             raise CommandError(str(error), USAGE) from None
