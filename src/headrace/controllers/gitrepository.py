@@ -20,7 +20,7 @@ from headrace.api.meta import FINALIZER, SOURCE_GROUP
 from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
 from headrace.controllers.consumers import Consumers
-from headrace.controllers.git_access import CREDENTIALS, NOT_SUPPORTED, credentials
+from headrace.controllers.git_access import CREDENTIALS, GitAccess
 from headrace.controllers.git_includes import Included, opened, read_included
 from headrace.controllers.git_verification import (
     VERIFICATION_KEYS,
@@ -44,7 +44,7 @@ from headrace.core.clock import Clock, parse_rfc3339
 from headrace.core.duration import parse_duration
 from headrace.core.egress import RemoteUrl, UrlRefused, parse_url
 from headrace.model.artifact import Artifact
-from headrace.model.errors import Retry, Stalled
+from headrace.model.errors import Retry
 from headrace.model.outcome import Outcome
 from headrace.model.read import Part
 from headrace.model.reference import REMOTE
@@ -52,7 +52,6 @@ from headrace.model.scope import Scope
 from headrace.model.trace import Cause
 from headrace.source.git.checkout import Selection
 from headrace.source.git.errors import (
-    FETCH_FAILED,
     GitError,
     operation_failed,
     refused,
@@ -76,8 +75,10 @@ class GitRepositoryController:
     parts: tuple[Part, ...] = (CREDENTIALS, PROXY, ARTIFACT, VERIFICATION_KEYS)
 
     def __init__(
-        self, remotes: Remotes, store: Store, trees: Trees, clock: Clock, consumers: Consumers | None = None
-    ) -> None:
+        self, remotes: Remotes, store: Store, trees: Trees, clock: Clock, consumers: Consumers | None = None,
+        access: GitAccess | None = None,
+    ) -> None:  # fmt: skip
+        self._access = access or GitAccess()
         self._remotes = remotes
         self._store = store
         self._trees = trees
@@ -98,8 +99,8 @@ class GitRepositoryController:
     async def reconcile(self, repo: GitRepository, scope: Scope) -> Outcome:
         """Poll, and when the commit or the selection of files is another one: fetch, pack, publish.
 
-        Reasons: URLInvalid, NotSupported (stalled), AuthenticationFailed, GitOperationFailed, EmptyGitRepository,
-        InvalidProviderConfiguration (FetchFailed), NotFound, NoArtifact (IncludeUnavailable), CopyFailure,
+        Reasons: URLInvalid, NotSupported, FeatureGateDisabled (stalled), AuthenticationFailed, GitOperationFailed,
+        EmptyGitRepository, InvalidProviderConfiguration (FetchFailed), NotFound, NoArtifact (IncludeUnavailable), CopyFailure,
         ArchiveOperationFailed (StorageOperationFailed).
         """
         held = await self._storage.held(repo.status.artifact, scope)
@@ -122,8 +123,10 @@ class GitRepositoryController:
 
     async def _remote(self, repo: GitRepository, scope: Scope) -> Remote:
         url = _url(repo)
-        _refuse_unsupported(repo)
-        return self._remotes.remote(url, await credentials(repo, url, scope))
+        asking = self._access.credentials(repo, url, scope)
+        if repo.spec.provider in ("", "generic"):
+            return self._remotes.remote(url, await asking)
+        return self._remotes.remote(url, await scope.wait(asking, note="issuer of tokens"))
 
     async def _poll(self, repo: GitRepository, remote: Remote, want: WantedRef, scope: Scope) -> Resolved:
         """The commit that the ref names now. Subscribes to the ref before it is known whether it exists."""
@@ -216,9 +219,8 @@ class GitRepositoryController:
             before=repo.status.artifact,
             message=f"stored artifact for revision '{artifact.revision}'",
             interval=parse_duration(repo.spec.interval),
-            event=_event(subject),
+            event=_event(subject) if news else "",
             unchanged="GitOperationSucceeded",
-            news=news,
             status=_observed(repo) | included.status,
         )
 
@@ -235,17 +237,6 @@ def _url(repo: GitRepository) -> RemoteUrl:
         return parse_url(repo.spec.url, ("http", "https", "ssh"))
     except UrlRefused as error:
         raise refused(str(error)) from error
-
-
-def _refuse_unsupported(repo: GitRepository) -> None:
-    """What would be ignored silently is refused: `verify` above all."""
-    spec = repo.spec
-    missing = {
-        f"spec.provider '{spec.provider}' is": spec.provider not in ("", "generic"),
-    }
-    for what, used in missing.items():
-        if used:
-            raise Stalled(NOT_SUPPORTED, f"{what} not supported yet", condition=FETCH_FAILED)
 
 
 def _is_current(repo: GitRepository, held: Artifact, target: Resolved, included: Included) -> bool:

@@ -134,7 +134,6 @@ def stored(
     interval: float,
     event: str,
     unchanged: str,
-    news: bool = True,
     reason: str = "Succeeded",
     new_reason: str = NEW_ARTIFACT,
     status: dict[str, object] | None = None,
@@ -142,7 +141,7 @@ def stored(
     """The outcome of a run after which `artifact` is in storage, watched for the loss of its file.
 
     `event` is told with `new_reason` when the content is new, with `unchanged` as reason when a person asked for the
-    run (SRC-COM-24..26); content that is no `news` to those who deliver it has no event. `status` are the kind's own fields beside the artifact; None removes one.
+    run (SRC-COM-24..26). `status` are the kind's own fields beside the artifact; None removes one.
     """
     scope.record(Read(stored_reference(artifact.path), FILE, artifact.digest))
     is_new = before is None or before.digest != artifact.digest
@@ -151,7 +150,7 @@ def stored(
         message=message,
         status={"artifact": shown(artifact), **(status or {})},
         conditions=(Condition(IN_STORAGE, "True", reason, message),),
-        event=event if (is_new and news) or was_requested(scope.causes) else "",
+        event=event if is_new or was_requested(scope.causes) else "",
         event_reason=new_reason if is_new else unchanged,
         event_annotations={
             f"{SOURCE_GROUP}/revision": artifact.revision,

@@ -23,13 +23,15 @@ from headrace.kube.counter import RequestCounter
 from headrace.model.artifact import Artifact
 from headrace.model.objects import LiveObject
 from headrace.model.reference import Reference
-from headrace.model.trace import HUMAN, INTERVAL, RETRY, REVISION, Trace
+from headrace.model.trace import HUMAN, INTERVAL, LAST, RETRY, REVISION, Trace
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0)
 """Seconds. A part of upstream's boundaries (powers of ten) and two for runs that wait; a run takes no nanoseconds."""
 WAIT_BUCKETS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0)
-LANES = {int(HUMAN): "human", int(REVISION): "revision", int(RETRY): "retry", int(INTERVAL): "interval"}
+LANES = {
+    int(HUMAN): "human", int(REVISION): "revision", int(RETRY): "retry", int(INTERVAL): "interval", int(LAST): "last",
+}  # fmt: skip
 
 Labels = tuple[tuple[str, str], ...]
 

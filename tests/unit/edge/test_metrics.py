@@ -9,6 +9,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.edge.metrics import EngineMetrics, metrics_application
+from headrace.engine.queue import LANES
 from headrace.kube.counter import RequestCounter, RequestKey
 from headrace.kube.objects import decode_object
 from headrace.model.objects import LiveObject
@@ -120,3 +121,9 @@ async def test_the_page_is_served_as_prometheus_text() -> None:
         answer = await client.get("/metrics")
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         assert "process_resident_memory_bytes" in await answer.text()
+
+
+def test_every_lane_of_the_queue_has_its_waiting_time() -> None:
+    metrics = EngineMetrics(RequestCounter())
+    for lane in LANES:
+        metrics.picked(lane, 0.5)
