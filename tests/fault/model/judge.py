@@ -82,8 +82,8 @@ class Judge:
             self._theirs.discard(event.key)
         else:
             self.live[event.key] = event.object
-        (self._theirs.add if theirs else self._theirs.discard)(event.key)
         if theirs:
+            self._theirs.add(event.key)
             if event.type != "DELETED" and owner_of(event.object) != (owner_of(old) if old else ""):
                 self._forged.add(_uid(event.object))
             return
@@ -97,7 +97,8 @@ class Judge:
         owner, before = owner_of(event.object), owner_of(old) if old else ""
         same = old is not None and values(event.key.kind, old) == values(event.key.kind, event.object)
         if same and owner == before:
-            return
+            return  # a controller has written the status; what somebody else has done before still stands
+        self._theirs.discard(event.key)
         self._forged.discard(_uid(event.object))
         if not owner:
             self._violation(event, "W: an object without owner labels was written, and not by somebody else")

@@ -50,7 +50,7 @@ POLICY: list[Json] = [
                 "operations": ["CREATE", "UPDATE", "DELETE"],
                 "resources": ["configmaps", "secrets", "serviceaccounts", "deployments", "widgets"],
             }]},
-            "matchConditions": [{"name": "others", "expression": "request.name != 'denied'"}],
+            "matchConditions": [{"name": "others", "expression": "has(request.name) && request.name != 'denied'"}],
             "validations": [{
                 "expression": "!has(params.data) || !(request.name in params.data)"
                               " || !params.data[request.name].contains(request.operation)",
