@@ -121,6 +121,7 @@ EXTERNAL_ARTIFACT = KindInfo(
     component="source-controller",
     last_columns=(("Source", ".spec.sourceRef.name"),),
     reconciled=False,
+    observes_generation=False,
 )
 
 ARTIFACT_GENERATOR = KindInfo(

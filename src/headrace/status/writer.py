@@ -104,6 +104,10 @@ class ApiStatusWriter:
         rules = rules_of(live.reference.group)
         return await self._change(live, lambda existing: summary.suspended(rules, existing))
 
+    async def event(self, live: LiveObject, reason: str, message: str, *, warning: bool) -> None:
+        """See `StatusWriter.event`."""
+        await self._event(live, WARNING if warning else NORMAL, reason, message, _revision(live, ""))
+
     # -- the patch -----------------------------------------------------------------------------------------------
 
     async def _change(self, live: LiveObject, decide: Decide, purpose: str = WORK) -> LiveObject:

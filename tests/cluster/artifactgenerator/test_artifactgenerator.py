@@ -379,7 +379,9 @@ async def test_a_disabled_generator_is_paused_until_it_is_enabled(
 # -- consumers ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_kustomization_delivers_a_generated_artifact(cluster: ControlPlane, world: World, tmp_path: Path) -> None:
+async def test_a_kustomization_delivers_a_generated_artifact(
+    cluster: ControlPlane, world: World, tmp_path: Path
+) -> None:
     options = KustomizationOptions(sources=SourcePolicy(external_artifacts=True))
     async with running_engine(cluster.config, tmp_path / "state", world.namespace, options):
         world.commit(FILES)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from headrace.api.artifactgenerator import CopyOperation
-from headrace.core.limits import UnpackLimits
+from headrace.core.limits import UNPACK, UnpackLimits
 from headrace.core.paths import PathRefused
 from headrace.core.unpack import ArchiveRefused
 from headrace.source.generate.assembly import assemble, finish
@@ -36,7 +36,7 @@ async def no_yaml(text: bytes) -> bytes:
 
 async def copied(
     tmp_path: Path, *operations: CopyOperation, files: Mapping[str, str | bytes] = FILES,
-    already: Mapping[str, str | bytes] = {}, limits: UnpackLimits = UnpackLimits(),
+    already: Mapping[str, str | bytes] = {}, limits: UnpackLimits = UNPACK,
 ) -> dict[str, str]:  # fmt: skip
     """The files of an output, by path; directories end with a slash."""
     source, staging = tmp_path / "source", tmp_path / "staging"
@@ -157,7 +157,7 @@ async def test_a_pattern_with_a_slash_is_no_base_name(tmp_path: Path) -> None:
         pytest.param(copy("apps", "", "["), "invalid exclude pattern", id="malformed exclude"),
         pytest.param(copy("apps", "", "{a"), "invalid exclude pattern", id="brace left open"),
         pytest.param(copy("README.md", "", strategy="Extract"), "requires tarball", id="extract of no tarball"),
-        pytest.param(copy("apps", "", strategy="Extract"), "not supported for directories", id="extract of a directory"),
+        pytest.param(copy("apps", "", strategy="Extract"), "not supported for directories", id="extract of a dir"),
     ],
 )
 async def test_what_names_nothing_is_refused(tmp_path: Path, operation: CopyOperation, message: str) -> None:
