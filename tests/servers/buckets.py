@@ -97,9 +97,7 @@ async def buckets(
     egress = Egress(policy or EgressPolicy(allow_loopback=True))
     operators = Egress(operators_policy(environment))
     store = Store(directory / "data", "source.example:9090", clock, algorithm=algorithm)
-    identities = Identities(
-        cast("Accounts", accounts), operators, egress, environment, clock, TokenCache(clock)
-    )
+    identities = Identities(cast("Accounts", accounts), operators, egress, environment, clock, TokenCache(clock))
     access = BucketAccess(egress, clock, identities, workload or WorkloadPolicy())
     try:
         yield Buckets(store, BucketController(access, store, Trees(store, clock)), spec)

@@ -44,9 +44,7 @@ class S3Server:
 
     async def _send(self, method: str, path: str, content: bytes = b"") -> None:
         url = parse_url(f"{'https' if self.tls else 'http'}://{self.endpoint}/{path}")
-        headers = sign(
-            method, url, keys=self.keys, region=REGION, service="s3", now=SystemClock().now(), body=content
-        )
+        headers = sign(method, url, keys=self.keys, region=REGION, service="s3", now=SystemClock().now(), body=content)
         async with self.session.request(method, url.url, headers=headers, data=content, ssl=False) as response:
             assert response.status < 300, await response.text()
 

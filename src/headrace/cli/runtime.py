@@ -33,6 +33,7 @@ from headrace.controllers.artifactgenerator import ArtifactGeneratorController
 from headrace.controllers.bucket import BucketController
 from headrace.controllers.bucket_access import BucketAccess
 from headrace.controllers.consumers import Consumers
+from headrace.controllers.git_access import GitAccess
 from headrace.controllers.gitrepository import GitRepositoryController
 from headrace.controllers.kustomization import KustomizationController
 from headrace.core.clock import Clock, SystemClock
@@ -265,13 +266,14 @@ class Runtime:
             tokens=ServiceAccountTokens(clusters.management.client, self._clock),
         )  # fmt: skip
         policy = workload_policy(self._settings)
+        git_access = GitAccess(issued, policy)
         access = BucketAccess(egress, self._clock, issued, policy)
         bucket = BucketController(access, store, trees, consumers)
         generator = ArtifactGeneratorController(
             clusters.management.client, toolbox, store, trees, clock=self._clock, random=self._random,
             policy=generator_policy(self._settings),
         )  # fmt: skip
-        repository = GitRepositoryController(remotes, store, trees, self._clock, consumers)
+        repository = GitRepositoryController(remotes, store, trees, self._clock, consumers, git_access)
         return repository, bucket, generator, kustomization
 
     async def _event_sinks(self, stack: contextlib.AsyncExitStack) -> tuple[Sink, ...]:

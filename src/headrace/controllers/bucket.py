@@ -75,7 +75,7 @@ class BucketController:
         """
         held = await self._storage.held(bucket.status.artifact, scope)
         with withdrawn_unless(held, bucket.status.artifact):
-            opened = await self._access.open(bucket, scope)
+            opened = await self._opened(bucket, scope)
             index = await self._index(bucket, opened, scope)
             if held is not None and index.is_revision(held.revision):
                 scope.note(f"artifact up-to-date with remote revision: '{held.revision}'")
@@ -86,6 +86,13 @@ class BucketController:
     async def finalize(self, bucket: Bucket, scope: Scope) -> None:
         """Delete the stored artifacts (SRC-COM-02)."""
         await self._storage.remove(bucket.metadata)
+
+    async def _opened(self, bucket: Bucket, scope: Scope) -> Opened:
+        """Where a token must be issued first, that is waited for without a slot."""
+        opening = self._access.open(bucket, scope)
+        if bucket.spec.provider == "generic" and bucket.spec.sts is None:
+            return await opening
+        return await scope.wait(opening, note="issuer of tokens")
 
     async def _index(self, bucket: Bucket, opened: Opened, scope: Scope) -> Index:
         spec = bucket.spec

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
 import ipaddress
 import re
 import socket
@@ -33,6 +34,7 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]+\
 _REDIRECTS = (301, 302, 303, 307, 308)
 _KEEPALIVE_SECONDS = 90.0
 _IDLE_SECONDS = 600.0
+_PROXY_ANSWER = 8192
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -216,7 +218,7 @@ class Egress:
         """Send a request and read the answer, whatever its status.
 
         `secret_headers` and the client certificate in `tls` go to the origin of `url` only. `timeout` covers it all.
-        `proxy` (http or https) is a tenant's and replaces the operator's: its own address is checked instead.
+        `proxy` (http, https or socks5) is a tenant's and replaces the operator's: its own address is checked instead.
         """
         limit = self.limits.body_bytes if body_limit is None else body_limit
         async with self.stream(method, url, headers=headers, secret_headers=secret_headers, body=body, tls=tls,
@@ -271,6 +273,8 @@ class Egress:
         self, method: str, url: RemoteUrl, headers: dict[str, str], body: bytes | None, tls: ssl.SSLContext | None,
         proxy: RemoteUrl | None,
     ) -> aiohttp.ClientResponse:  # fmt: skip
+        if proxy is not None and proxy.scheme == "socks5":
+            return await self._send_by_socks(method, url, headers, body, tls, proxy)
         session = self._session(url, proxy)
         try:
             return await session.request(
@@ -282,6 +286,61 @@ class Egress:
             if isinstance(error.os_error, EgressDenied):
                 raise error.os_error from None
             raise
+
+    async def _send_by_socks(
+        self, method: str, url: RemoteUrl, headers: dict[str, str], body: bytes | None, tls: ssl.SSLContext | None,
+        proxy: RemoteUrl,
+    ) -> aiohttp.ClientResponse:  # fmt: skip
+        """The proxy is connected to at its checked address, and finds the server itself (SRC-COM-31)."""
+        from aiohttp_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
+
+        session = self._socks_session(url, proxy, await self.resolve(proxy))
+        try:
+            return await session.request(
+                method, url.url, headers=headers, data=body, allow_redirects=False, ssl=tls or True
+            )
+        except ProxyTimeoutError as error:
+            raise TimeoutError(f"no answer of the proxy '{proxy.host}'") from error
+        except (ProxyError, ProxyConnectionError) as error:
+            raise aiohttp.ClientConnectionError(f"proxy '{proxy.host}' failed: {error}") from error
+
+    def _socks_session(self, url: RemoteUrl, proxy: RemoteUrl, address: str) -> aiohttp.ClientSession:
+        """Who shares connections has the same credentials at the proxy (SEC-49)."""
+        way = "\0".join((url.origin, proxy.origin, address, proxy.username, proxy.password))
+        key = hashlib.sha256(way.encode()).hexdigest()
+        session = self._sessions.get(key)
+        if session is None:
+            from aiohttp_socks import ProxyConnector, ProxyType
+
+            connector = ProxyConnector(
+                address, proxy.port, ProxyType.SOCKS5, username=proxy.username or None,
+                password=proxy.password or None, rdns=True, keepalive_timeout=_KEEPALIVE_SECONDS, limit=32,
+            )  # fmt: skip
+            session = self._sessions[key] = self._session_over(connector)
+        return session
+
+    async def tunnel(self, url: RemoteUrl, proxy: RemoteUrl, timeout: float) -> socket.socket:
+        """A socket that is connected to the server of `url` by way of a proxy, at whose checked address it begins.
+
+        For protocols other than HTTP. Raises EgressDenied, OSError, TimeoutError; ValueError for a proxy of https.
+        """
+        if proxy.scheme not in ("http", "socks5"):
+            raise ValueError(f"a proxy of scheme {proxy.scheme} is not supported for {url.scheme} URLs")
+        address = await self.resolve(proxy)
+        if proxy.scheme == "http":
+            async with asyncio.timeout(timeout):
+                return await _tunnel_by_connect(url, proxy, address)
+        from python_socks import ProxyError, ProxyType
+        from python_socks.async_.asyncio import Proxy
+
+        way = Proxy(
+            ProxyType.SOCKS5, address, proxy.port, username=proxy.username or None, password=proxy.password or None,
+            rdns=True,
+        )  # fmt: skip
+        try:
+            return await way.connect(url.host, url.port, timeout=timeout)
+        except ProxyError as error:
+            raise ConnectionError(f"proxy '{proxy.host}' failed: {error}") from error
 
     def _session(self, url: RemoteUrl, proxy: RemoteUrl | None) -> aiohttp.ClientSession:
         key = f"{url.origin} {proxy.origin}" if proxy else url.origin
@@ -305,6 +364,9 @@ class Egress:
             limit=32,
             ttl_dns_cache=10,
         )
+        return self._session_over(connector)
+
+    def _session_over(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         timeouts = aiohttp.ClientTimeout(
             total=None, sock_connect=self.limits.connect_seconds, sock_read=self.limits.stall_seconds
         )
@@ -325,6 +387,32 @@ class Egress:
         for *_, address in found:
             self.policy.check(url.host, url.port, str(address[0]))
         return str(found[0][4][0])
+
+
+async def _tunnel_by_connect(url: RemoteUrl, proxy: RemoteUrl, address: str) -> socket.socket:
+    """A tunnel through an HTTP proxy. The answer is read to its end and no further: servers may speak first."""
+    loop = asyncio.get_running_loop()
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    made.setblocking(False)
+    try:
+        await loop.sock_connect(made, (address, proxy.port))
+        host = f"[{url.host}]" if ":" in url.host else url.host
+        target = f"{host}:{url.port}"
+        login = "".join(f"Proxy-{name}: {value}\r\n" for name, value in _proxy_headers(proxy).items())
+        await loop.sock_sendall(made, f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n".encode())
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            byte = await loop.sock_recv(made, 1)
+            answer += byte
+            if not byte or len(answer) > _PROXY_ANSWER:
+                raise ConnectionError(f"proxy '{proxy.host}' failed: it gives no answer of HTTP")
+        status = answer.partition(b" ")[2][:3]
+        if status != b"200":
+            raise ConnectionError(f"proxy '{proxy.host}' failed: it answered {status.decode('ascii', 'replace')}")
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -105,7 +105,7 @@ class Calls:
             raise IdentityError(f"{what}: {error}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise IdentityError(f"{what}: request to '{request.url.host}' failed: {type(error).__name__}") from error
-        if answer.status != 200:
+        if answer.status not in (200, 201):
             raise IdentityError(f"{what}: '{request.url.host}' answered {answer.status}{_said(answer.body)}")
         return answer
 

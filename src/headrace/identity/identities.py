@@ -14,7 +14,7 @@ from collections.abc import Hashable, Mapping
 from headrace.core.clock import Clock
 from headrace.core.egress import Egress, EgressPolicy, RemoteUrl
 from headrace.core.sigv4 import AwsKeys, git_password
-from headrace.identity import aws, azure, gcp
+from headrace.identity import aws, azure, gcp, github
 from headrace.identity.accounts import Account, Accounts
 from headrace.identity.cache import TokenCache
 from headrace.identity.calls import Calls
@@ -50,6 +50,7 @@ class Identities:
         self._aws = aws.Aws(calls, environment, clock)
         self._azure = azure.Azure(calls, environment, clock)
         self._gcp = gcp.Gcp(calls, environment, clock)
+        self._github = github.Github(calls, clock)
 
     # -- for sources -----------------------------------------------------------------------------------------------
 
@@ -157,6 +158,15 @@ class Identities:
             return token.text, token.expires
 
         return await self.cache.get(("gcp-key", _hashed(key), _way(proxy)), issue)
+
+    async def github_token(self, app: github.GithubApp) -> str:
+        """A token of an installation of a GitHub App. Raises ValueError for a key that cannot be read."""
+
+        async def issue() -> tuple[str, float]:
+            token = await self._github.token(app)
+            return token.text, token.expires
+
+        return await self.cache.get(("github", app.identity, app.trust, _way(app.proxy)), issue)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

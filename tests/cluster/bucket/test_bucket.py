@@ -35,7 +35,8 @@ async def create(world: World, server: S3Server, bucket: str, **spec: Any) -> No
 
 async def ready(world: World, after: str = "") -> Json:
     return await world.until(
-        BUCKET, "app",
+        BUCKET,
+        "app",
         lambda o: condition(o, "Ready").get("status") == "True" and o["status"]["artifact"]["revision"] != after,
     )
 

@@ -224,5 +224,3 @@ async def test_an_sts_that_does_not_fit_stalls(made: Buckets, provider: str, sts
     assert isinstance(error, Stalled)
     assert (error.reason, error.condition) == ("InvalidSTSConfiguration", "FetchFailed")
     assert message in error.message
-
-

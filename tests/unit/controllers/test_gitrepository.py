@@ -246,20 +246,6 @@ async def test_a_url_that_would_run_a_command_stalls(world: Sources, url: str, m
     assert (error.reason, error.condition, error.message) == ("URLInvalid", "FetchFailed", message)
 
 
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ({"provider": "github"}, "spec.provider 'github' is not supported yet"),
-    ],
-)
-async def test_what_is_not_supported_is_said_and_never_ignored(
-    world: Sources, spec: dict[str, object], message: str
-) -> None:
-    error = await world.failure(world.object(**spec))
-    assert isinstance(error, Stalled)
-    assert (error.condition, error.message) == ("FetchFailed", message)
-
-
 # -- credentials ------------------------------------------------------------------------------------------------------
 
 

@@ -152,15 +152,12 @@ async def test_a_proxy_secret_that_is_missing_fails(plain: Sources) -> None:
 
 
 async def test_a_proxy_that_is_not_served_stalls_and_is_never_left_out(plain: Sources) -> None:
-    plain.secret("proxy", {"address": b"socks5://127.0.0.1:1"})
-    error = await plain.failure(plain.object(proxySecretRef={"name": "proxy"}))
-    assert isinstance(error, Stalled)
-    assert error.message == "a proxy of scheme socks5 is not supported yet"
+    plain.secret("proxy", {"address": b"https://127.0.0.1:1"})
     plain.secret("key", {"identity": b"x", "known_hosts": b"x"})
     spec = {"url": "ssh://git@host/x", "secretRef": {"name": "key"}, "proxySecretRef": {"name": "proxy"}}
     error = await plain.failure(plain.object(**spec))
     assert isinstance(error, Stalled)
-    assert error.message == "a proxy for ssh URLs is not supported yet"
+    assert error.message == "a proxy of scheme https is not supported for ssh URLs"
     assert plain.server.requests == []
 
 

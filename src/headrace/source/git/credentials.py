@@ -11,7 +11,7 @@ from headrace.source.access import TLS_KEYS, joined, text_of, trust_of
 
 SECRET_KEYS = (
     "username", "password", "bearerToken", "identity", "known_hosts", *TLS_KEYS,
-    "githubAppID", "githubAppInstallationID", "githubAppInstallationOwner", "githubAppPrivateKey",
+    "githubAppID", "githubAppInstallationID", "githubAppInstallationOwner", "githubAppPrivateKey", "githubAppBaseURL",
 )  # fmt: skip
 """What is read of a Secret; a change of anything else in it wakes nobody."""
 
@@ -43,6 +43,8 @@ class Credentials:
     trust: Trust = NO_TRUST
     ssh: SshIdentity | None = None
     proxy: RemoteUrl | None = None
+    principal: bytes = field(default=b"", repr=False)
+    """Whom an `authorization` stands for that is issued anew from time to time; empty when it is the identity."""
 
     @property
     def identity(self) -> bytes:
@@ -50,7 +52,8 @@ class Credentials:
         ssh = self.ssh.identity if self.ssh else b""
         proxy = self.proxy
         way = joined(*(part.encode() for part in (proxy.text, proxy.username, proxy.password))) if proxy else b""
-        return joined(self.authorization.encode(), self.trust.ca, self.trust.certificate, self.trust.key, ssh, way)
+        who = joined(b"principal", self.principal) if self.principal else self.authorization.encode()
+        return joined(who, self.trust.ca, self.trust.certificate, self.trust.key, ssh, way)
 
 
 def http_credentials(secret: Mapping[str, bytes], url: RemoteUrl) -> Credentials:

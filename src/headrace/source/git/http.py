@@ -11,7 +11,7 @@ import os
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -51,6 +51,10 @@ class HttpTransport:
         self._egress = egress
         self._endpoint: _Endpoint | None = None
         self._context: ssl.SSLContext | None = None
+
+    def renew(self, credentials: Credentials) -> None:
+        """Use credentials that were issued anew for the same identity."""
+        self._credentials = credentials
 
     async def refs(self, prefixes: Sequence[str], timeout: float) -> Mapping[str, RefTarget]:
         """The refs that begin with one of the prefixes. Raises GitError.
@@ -163,10 +167,19 @@ class HttpTransport:
         """To the server, or to the proxy before it: the Secret's before that of the environment (SRC-COM-31)."""
         proxy = self._credentials.proxy
         if proxy is not None:
-            return {"http.proxy": _with_userinfo(proxy), "http.curloptResolve": await self._pin(proxy)}
+            way = _with_userinfo(await self._pinned(proxy))
+            return {"http.proxy": way, "http.curloptResolve": await self._pin(proxy)}
         if operators := proxy_for(base):
             return {"http.proxy": operators}
         return {"http.curloptResolve": await self._pin(base)}
+
+    async def _pinned(self, proxy: RemoteUrl) -> RemoteUrl:
+        """A SOCKS proxy by its checked address, for curl looks such names up by itself; it resolves the server's."""
+        if proxy.scheme != "socks5":
+            return proxy
+        address = await self._egress.resolve(proxy)
+        host = f"[{address}]" if ":" in address else address
+        return replace(proxy, scheme="socks5h", text=f"socks5h://{host}:{proxy.port}")
 
     async def _pin(self, base: RemoteUrl) -> str:
         """git connects to the very address that was checked, whatever DNS says a moment later."""

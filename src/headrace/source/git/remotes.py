@@ -101,6 +101,12 @@ class Remote:
         self._commits: dict[str, Commit] = {}
         self.used = clock.monotonic()
 
+    def renew(self, credentials: Credentials) -> None:
+        """Use credentials that were issued anew for the same identity."""
+        self.origin = self.origin[0], credentials
+        if isinstance(self._transport, HttpTransport):
+            self._transport.renew(credentials)
+
     async def refs(self, prefix: str, *, max_age: float, timeout: float) -> Refs:
         """The refs at `prefix` from an answer that was asked for at most `max_age` seconds before this call.
 
@@ -282,6 +288,8 @@ class Remotes:
         found = self._remotes.get(key)
         if found is None:
             found = self._remotes[key] = self._new(key, url, credentials)
+        elif credentials.authorization != found.origin[1].authorization:
+            found.renew(credentials)
         return found
 
     def _new(self, key: str, url: RemoteUrl, credentials: Credentials) -> Remote:
@@ -297,7 +305,7 @@ class Remotes:
 
         if self._connections is None:
             self._connections = SshConnections(self._egress)
-        return SshTransport(url, credentials.ssh, self._connections)
+        return SshTransport(url, credentials.ssh, self._connections, credentials.proxy)
 
     async def resolve(self, remote: Remote, want: WantedRef, refs: Refs | None, timeout: float) -> Resolved:
         """The commit that `want` means among `refs` (None only for a commit, for which nobody is asked).

@@ -21,6 +21,7 @@ import asyncssh
 
 from headrace.core.egress import Egress, EgressDenied, RemoteUrl
 from headrace.core.limits import MIB
+from headrace.source.access import joined
 from headrace.source.git import bridge
 from headrace.source.git.credentials import SshIdentity
 from headrace.source.git.errors import AuthenticationRequired, GitError
@@ -51,10 +52,11 @@ KnownKeys = tuple[list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SS
 class _Connection:
     """The connection to one server with one identity, made when it is needed."""
 
-    def __init__(self, url: RemoteUrl, identity: SshIdentity, egress: Egress) -> None:
+    def __init__(self, url: RemoteUrl, identity: SshIdentity, egress: Egress, proxy: RemoteUrl | None) -> None:
         self._url = url
         self._identity = identity
         self._egress = egress
+        self._proxy = proxy
         self._open: asyncssh.SSHClientConnection | None = None
         self._connecting = asyncio.Lock()
         self._slots = asyncio.Semaphore(_SESSIONS)
@@ -97,12 +99,21 @@ class _Connection:
             return self._open
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
-        """Connect to the very address that was checked (SEC-29), under the name that known_hosts has."""
+        """Connect to the very address that was checked (SEC-29), under the name that known_hosts has.
+
+        By way of a proxy it is the proxy's address that is checked; the proxy finds the server itself (SRC-COM-31).
+        """
         key = await asyncio.to_thread(_private_key, self._identity)
         known = _known_keys(self._identity.known_hosts, self._url)
-        address = await self._egress.resolve(self._url)
+        tunnel = None
+        if self._proxy is None:
+            address = await self._egress.resolve(self._url)
+        else:
+            address = self._url.host
+            tunnel = await self._egress.tunnel(self._url, self._proxy, _CONNECT_SECONDS)
         return await asyncssh.connect(
-            address, self._url.port, username=self._identity.user, client_keys=[key], config=None, agent_path=None,
+            address, self._url.port, sock=tunnel, username=self._identity.user, client_keys=[key], config=None,
+            agent_path=None,
             known_hosts=lambda host, addr, port: known, preferred_auth="publickey", gss_host=None,
             connect_timeout=_CONNECT_SECONDS, login_timeout=_CONNECT_SECONDS, keepalive_interval=_KEEPALIVE_SECONDS,
             x509_trusted_certs=None, client_version=_AGENT,
@@ -134,12 +145,13 @@ class SshConnections:
         self._connections: dict[bytes, _Connection] = {}
         egress.on_close(self.close)
 
-    def to(self, url: RemoteUrl, identity: SshIdentity) -> _Connection:
-        """The connection for a URL and an identity, always the same one."""
-        key = hashlib.sha256(url.origin.encode() + b"\0" + identity.identity).digest()
+    def to(self, url: RemoteUrl, identity: SshIdentity, proxy: RemoteUrl | None = None) -> _Connection:
+        """The connection for a URL, an identity and a way, always the same one."""
+        way = (proxy.text, proxy.username, proxy.password) if proxy else ()
+        key = hashlib.sha256(joined(url.origin.encode(), identity.identity, *(part.encode() for part in way))).digest()
         found = self._connections.get(key)
         if found is None:
-            found = self._connections[key] = _Connection(url, identity, self._egress)
+            found = self._connections[key] = _Connection(url, identity, self._egress, proxy)
         return found
 
     def close(self) -> None:
@@ -152,9 +164,11 @@ class SshConnections:
 class SshTransport:
     """One repository with one identity, over ssh."""
 
-    def __init__(self, url: RemoteUrl, identity: SshIdentity, connections: SshConnections) -> None:
+    def __init__(
+        self, url: RemoteUrl, identity: SshIdentity, connections: SshConnections, proxy: RemoteUrl | None = None
+    ) -> None:
         self.url = url
-        self._connection = connections.to(url, identity)
+        self._connection = connections.to(url, identity, proxy)
         self._path = _path(url)
         self._command = f"{_SERVICE} {_quoted(self._path)}"
 
