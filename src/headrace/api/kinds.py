@@ -10,6 +10,8 @@ from headrace.api.artifactgenerator import ArtifactGenerator
 from headrace.api.bucket import Bucket
 from headrace.api.externalartifact import ExternalArtifact
 from headrace.api.gitrepository import GitRepository
+from headrace.api.helmchart import HelmChart
+from headrace.api.helmrepository import HelmRepository
 from headrace.api.kustomization import Kustomization
 from headrace.api.meta import EXTENSIONS_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP
 from headrace.api.ocirepository import OCIRepository
@@ -137,6 +139,37 @@ ARTIFACT_GENERATOR = KindInfo(
     observes_generation=False,
 )
 
+HELM_REPOSITORY = KindInfo(
+    group=SOURCE_GROUP,
+    kind="HelmRepository",
+    plural="helmrepositories",
+    singular="helmrepository",
+    short_names=("helmrepo",),
+    categories=("all", "fluxcd", "fluxcd-sources"),
+    versions=("v1", "v1beta2"),
+    type=HelmRepository,
+    columns=(("URL", ".spec.url"),),
+    component="source-controller",
+)
+
+HELM_CHART = KindInfo(
+    group=SOURCE_GROUP,
+    kind="HelmChart",
+    plural="helmcharts",
+    singular="helmchart",
+    short_names=("hc",),
+    categories=("all", "fluxcd", "fluxcd-sources"),
+    versions=("v1", "v1beta2"),
+    type=HelmChart,
+    columns=(
+        ("Chart", ".spec.chart"),
+        ("Version", ".spec.version"),
+        ("Source Kind", ".spec.sourceRef.kind"),
+        ("Source Name", ".spec.sourceRef.name"),
+    ),
+    component="source-controller",
+)
+
 KUSTOMIZATION = KindInfo(
     group=KUSTOMIZE_GROUP,
     kind="Kustomization",
@@ -157,6 +190,8 @@ KINDS: dict[tuple[str, str], KindInfo[Any]] = {
         BUCKET,
         EXTERNAL_ARTIFACT,
         ARTIFACT_GENERATOR,
+        HELM_REPOSITORY,
+        HELM_CHART,
         KUSTOMIZATION,
     )
 }

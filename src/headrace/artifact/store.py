@@ -236,6 +236,10 @@ class Store:
     def _content_path(self, digest: str) -> Path:
         return self._private / "content" / (digest.replace(":", "-") + ".tar.gz")
 
+    def content_file(self, packed: Packed) -> Path:
+        """Where a content is, as long as somebody's artifact is it, and at least for the TTL after it was made."""
+        return self._content_path(packed.digest)
+
     def tree_path(self, tar_digest: str) -> Path:
         """Where the opened tree of a content stands when there is one."""
         return self.trees / tar_digest.replace(":", "-")

@@ -25,6 +25,7 @@ from headrace.artifact.server import artifact_application
 from headrace.artifact.store import FILE, Store, stored_reference
 from headrace.artifact.trees import Trees
 from headrace.cli import paths
+from headrace.cli.helm import helm_controllers
 from headrace.cli.engine_settings import told
 from headrace.cli.identities import identities, workload_policy
 from headrace.cli.key_services import key_services
@@ -63,6 +64,9 @@ from headrace.model.reference import Reference
 from headrace.settings import Settings, SettingsError
 from headrace.source.git.remotes import Remotes
 from headrace.source.git.versions import toolbox_versions
+from headrace.source.oci.registry import Registry
+from headrace.source.oci.remotes import OciRemotes
+from headrace.source.oci.versions import toolbox_tags
 from headrace.status.events import Events, Sink
 from headrace.status.notifier import Notifier
 from headrace.status.redaction import redact
@@ -274,7 +278,15 @@ class Runtime:
             policy=generator_policy(self._settings),
         )  # fmt: skip
         repository = GitRepositoryController(remotes, store, trees, self._clock, consumers, git_access)
-        return repository, bucket, generator, kustomization
+        registries = OciRemotes(
+            Registry(egress, self._clock), key=store.installation_key(), clock=self._clock,
+            match_tags=toolbox_tags(toolbox), changed=moved,
+        )  # fmt: skip
+        helm = helm_controllers(
+            clusters, toolbox, store, trees, egress, fetcher=fetcher, registries=registries, identities=issued,
+            clock=self._clock, changed=moved, requeue=requeue, allow_insecure=not self._settings.strict,
+        )  # fmt: skip
+        return repository, bucket, generator, *helm, kustomization
 
     async def _event_sinks(self, stack: contextlib.AsyncExitStack) -> tuple[Sink, ...]:
         """Who is told of events besides the API server."""

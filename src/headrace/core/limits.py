@@ -59,6 +59,21 @@ class HttpLimits:
     """Longest silence while reading."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelmLimits:
+    """What is accepted of Helm repositories, as Flux's flags of the same names (sources.md section 5)."""
+
+    index_bytes: int = 50 * MIB
+    """Bytes of an index as it is downloaded."""
+    chart_bytes: int = 10 * MIB
+    """Bytes of a packaged chart."""
+    file_bytes: int = 5 * MIB
+    """Bytes of one file of a chart."""
+
+
+HELM = HelmLimits()
+CHART_TOTAL_BYTES = 100 * MIB
+"""Bytes of all files of a chart, as Helm."""
 UNPACK = UnpackLimits()
 PROCESS = ProcessLimits()
 HTTP = HttpLimits()

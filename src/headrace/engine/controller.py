@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from headrace.api.kinds import KindInfo
 from headrace.model.outcome import Outcome
@@ -55,4 +55,13 @@ class Controller(Protocol[T_contra]):
 
     def retry_interval(self, obj: T_contra) -> float | None:
         """Seconds until a failed run is repeated; None for exponential backoff."""
+        ...
+
+
+@runtime_checkable
+class ServesStatic(Protocol[T_contra]):
+    """A controller some of whose objects are only data for others: they get no finalizer and no status."""
+
+    def is_static(self, obj: T_contra) -> bool:
+        """Whether nothing is done for this object. What an earlier form of it left behind is cleared away once."""
         ...

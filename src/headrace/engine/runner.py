@@ -22,7 +22,7 @@ from headrace.core.failpoints import failpoint_async
 from headrace.core.random import Random
 from headrace.core.secrecy import keeping_secrets
 from headrace.engine.boundary import admit
-from headrace.engine.controller import Controller
+from headrace.engine.controller import Controller, ServesStatic
 from headrace.engine.cures import Cures
 from headrace.engine.failure import INTERNAL, TIMED_OUT, internal_error, leading, step_error
 from headrace.engine.freshest import Freshest
@@ -168,6 +168,8 @@ class Runner:
 
     async def _go(self, scope: RunScope, controller: AnyController) -> End:
         obj = self._decode(scope.live, controller)
+        if isinstance(controller, ServesStatic) and controller.is_static(obj):
+            return await self._leave(scope, controller, obj)
         scope.retry_interval = controller.retry_interval(obj)
         if scope.live.metadata.deleting:
             return await self._finalize(scope, controller, obj)
@@ -177,6 +179,14 @@ class Runner:
         async with _within(controller.timeout(obj)):
             await admit(obj, scope.reference, self._services.settings, scope)
             return Succeeded(await controller.reconcile(obj, scope))
+
+    async def _leave(self, scope: RunScope, controller: AnyController, obj: Any) -> End:
+        """An object that is only data: what was made of it while it was more goes, and nothing else is done."""
+        if scope.live.metadata.deleting or not controller.suspended(obj):
+            await self._finalize(scope, controller, obj)
+        if not scope.live.metadata.deleting and not controller.suspended(obj):
+            self._keep(await self._services.writer.cleared(scope.latest))
+        return Gone()
 
     def _decode(self, live: LiveObject, controller: AnyController) -> Any:
         """The typed object. One that does not decode is quarantined: it alone fails, until it is changed (SEC-39)."""

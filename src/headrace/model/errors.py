@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from headrace.model.outcome import Condition
 from headrace.model.reference import Reference
 
 
@@ -32,6 +33,11 @@ class StepError(Exception):
         self.objects = tuple(objects)
         self.status = status or {}
         self.quiet = quiet
+        self.conditions: tuple[Condition, ...] = ()
+        """What stands in the status instead of `condition` with `reason` and `message`, where a kind of Flux says one
+        thing in its events and another in its conditions, or shows a failure in two conditions."""
+        self.remove: tuple[str, ...] = ()
+        """Conditions that this failure makes untrue."""
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}"

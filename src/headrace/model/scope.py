@@ -124,6 +124,10 @@ class StatusWriter(Protocol):
         """Record what must be recorded of a suspended object (the request token); no patch when nothing is new."""
         ...
 
+    async def cleared(self, live: LiveObject) -> LiveObject:
+        """Take everything out of the status; no patch when there is nothing in it."""
+        ...
+
     async def event(self, live: LiveObject, reason: str, message: str, *, warning: bool) -> None:
         """Write an event about an object, which may be gone by now."""
         ...

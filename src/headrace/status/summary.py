@@ -45,11 +45,13 @@ def succeeded(outcome: Outcome, rules: Rules) -> Verdict:
 def failed(error: StepError, rules: Rules, existing: Sequence[Condition]) -> Verdict:
     """Ready=False. Stalled takes the generation as observed (SRC-COM-08); everything else says that it goes on
     (SRC-COM-13) and leaves the generation back (SRC-COM-09, KS-REC-08)."""
-    conditions: list[Condition] = []
-    if error.condition:
+    conditions: list[Condition] = list(error.conditions)
+    if error.condition and not conditions:
         bad = "True" if error.condition.endswith(NEGATIVE) else "False"
         conditions.append(Condition(error.condition, bad, error.reason, error.message))
-    removed = _steps_before(error.condition, rules)
+    told = {condition.type for condition in conditions}
+    steps = (*_steps_before(error.condition, rules), *error.remove)
+    removed = tuple(kind for kind in steps if kind not in told)
     conditions.append(_ready(error, rules, [*conditions, *_kept(existing, removed, error.condition)]))
     stalled = isinstance(error, Stalled)
     conditions.append(_stalled(error) if stalled else _retrying(error, existing))

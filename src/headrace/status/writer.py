@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from headrace.api.kinds import KINDS, KindInfo
-from headrace.api.meta import RECONCILE_REQUEST
+from headrace.api.meta import RECONCILE_REQUEST, UNOBSERVED
 from headrace.core.clock import Clock
 from headrace.kube.client import Client
 from headrace.kube.counter import PROGRESS, WORK
@@ -103,6 +103,16 @@ class ApiStatusWriter:
         """See `StatusWriter.suspended`."""
         rules = rules_of(live.reference.group)
         return await self._change(live, lambda existing: summary.suspended(rules, existing))
+
+    async def cleared(self, live: LiveObject) -> LiveObject:
+        """See `StatusWriter.cleared`. What the API server fills in by itself counts as nothing."""
+        told = {name for name, value in status_of(live).items() if (name, value) != ("observedGeneration", UNOBSERVED)}
+        if not told:
+            return live
+        body = msgspec.json.encode({"status": dict.fromkeys(told)})
+        return await self._client.patch(
+            self._resource(live), live.metadata.namespace, live.metadata.name, body, subresource="status",
+            field_manager=f"gotk-{self._kind(live).component}")
 
     async def event(self, live: LiveObject, reason: str, message: str, *, warning: bool) -> None:
         """See `StatusWriter.event`."""
@@ -230,6 +240,7 @@ def _clean(error: StepError) -> StepError:
     clean = StepError.__new__(type(error))
     clean.__dict__.update(error.__dict__)
     clean.message = redact(error.message)
+    clean.conditions = _redacted(error.conditions)
     return clean
 
 

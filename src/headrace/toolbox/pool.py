@@ -197,12 +197,16 @@ class Toolbox:
             return self._keyed
         return self._remote if request.allow_remote and self._remote is not None else self._running()
 
-    async def yaml_to_json(self, text: bytes, *, limits: Limits | None = None, timeout: float | None = None) -> bytes:
+    async def yaml_to_json(
+        self, text: bytes, *, strict: bool = False, limits: Limits | None = None, timeout: float | None = None
+    ) -> bytes:
         """A JSON array of the documents of `text`, read as kubectl reads YAML; empty documents are left out.
 
-        Raises ToolboxError: InvalidYAML (naming the document), LimitExceeded.
+        `strict` refuses a key that is there twice. Raises ToolboxError: InvalidYAML (naming the document),
+        LimitExceeded.
         """
-        _, body = await self._call("yaml_to_json", {"limits": limits or Limits()}, text, timeout)
+        args = {"limits": limits or Limits(), "strict": strict}
+        _, body = await self._call("yaml_to_json", args, text, timeout)
         return body
 
     async def substitute(

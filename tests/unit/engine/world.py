@@ -256,6 +256,10 @@ class Statuses:
         self.told.append(("suspended", live.reference, "", ""))
         return live
 
+    async def cleared(self, live: LiveObject) -> LiveObject:
+        self.told.append(("cleared", live.reference, "", ""))
+        return live
+
     async def event(self, live: LiveObject, reason: str, message: str, *, warning: bool) -> None:
         self.told.append(("warning" if warning else "event", live.reference, reason, message))
 

@@ -17,6 +17,8 @@ import (
 
 type yamlArgs struct {
 	Limits budget.Limits `json:"limits"`
+	// Strict refuses keys that are there twice.
+	Strict bool `json:"strict"`
 }
 
 type yamlResult struct {
@@ -40,7 +42,7 @@ func yamlToJSON(_ context.Context, args yamlArgs, body []byte) (any, []byte, err
 		if err != nil {
 			return nil, nil, fail.New(fail.InvalidYAML, "document %d: %v", index, err)
 		}
-		document, err := jsonDocument(text)
+		document, err := jsonDocument(text, args.Strict)
 		if err != nil {
 			return nil, nil, fail.New(fail.InvalidYAML, "document %d: %v", index, err)
 		}
@@ -52,8 +54,12 @@ func yamlToJSON(_ context.Context, args yamlArgs, body []byte) (any, []byte, err
 	return yamlResult{Documents: len(documents)}, append(array, ']'), nil
 }
 
-func jsonDocument(text []byte) ([]byte, error) {
-	document, err := yaml.YAMLToJSON(text)
+func jsonDocument(text []byte, strict bool) ([]byte, error) {
+	convert := yaml.YAMLToJSON
+	if strict {
+		convert = yaml.YAMLToJSONStrict
+	}
+	document, err := convert(text)
 	if err != nil {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
 	}

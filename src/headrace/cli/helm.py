@@ -1,0 +1,57 @@
+"""The controllers of the Helm kinds, put together."""
+
+from __future__ import annotations
+
+from headrace.artifact.fetch import Fetcher
+from headrace.artifact.store import Store
+from headrace.artifact.trees import Trees
+from headrace.controllers.helm_access import HelmAccess
+from headrace.controllers.helm_candidates import HttpCandidates
+from headrace.controllers.helm_dependencies import ChartDependencies, WatchedRepositories
+from headrace.controllers.helm_local import LocalCharts
+from headrace.controllers.helm_oci import RegistryCharts
+from headrace.controllers.helm_remote import RemoteCharts
+from headrace.controllers.helm_sources import ChartSources
+from headrace.controllers.helmchart import HelmChartController
+from headrace.controllers.helmrepository import HelmRepositoryController
+from headrace.controllers.oci_access import RegistryIdentities
+from headrace.core.clock import Clock
+from headrace.core.egress import Egress
+from headrace.engine.runner import AnyController
+from headrace.kube.cluster import Clusters
+from headrace.source.helm.build import ChartBuilder
+from headrace.source.helm.calls import version_matcher, yaml_reader
+from headrace.source.helm.indexes import Indexes
+from headrace.source.oci.remotes import OciRemotes
+from headrace.source.polls import Changed
+from headrace.toolbox import Toolbox
+
+
+def helm_controllers(
+    clusters: Clusters,
+    toolbox: Toolbox,
+    store: Store,
+    trees: Trees,
+    egress: Egress,
+    *,
+    fetcher: Fetcher | None,
+    registries: OciRemotes,
+    identities: RegistryIdentities,
+    clock: Clock,
+    changed: Changed,
+    requeue: float,
+    allow_insecure: bool = True,
+) -> tuple[AnyController, AnyController]:
+    """Those of HelmRepository and HelmChart."""
+    read, match = yaml_reader(toolbox), version_matcher(toolbox)
+    indexes = Indexes(
+        store.scratch, store.installation_key(), read, clock, changed, algorithm=store.algorithm
+    )
+    access = HelmAccess(egress)
+    builder = ChartBuilder(read, match, store.scratch)
+    http = HttpCandidates(access, indexes, match, store, fetcher)
+    oci = RegistryCharts(registries, identities, clock, allow_insecure=allow_insecure)
+    remote = RemoteCharts(http, oci, builder, store)
+    local = LocalCharts(trees, store, builder, ChartDependencies(WatchedRepositories(clusters), remote))
+    repositories = HelmRepositoryController(access, indexes, store, trees, clock)
+    return repositories, HelmChartController(ChartSources(clock, requeue=requeue), remote, local, store, trees)

@@ -1,0 +1,1 @@
+"""Helm repositories and charts: indexes fetched and normalised, versions chosen, charts pulled and packaged."""
