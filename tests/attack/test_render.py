@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from headrace.cli.runtime import Runtime
-from headrace.kube.config import ClientConfig
+from headrace.cli.options import kustomization_options
 from headrace.settings import Settings, TenancySettings
 from headrace.toolbox import BuildRequest, Built, Toolbox, ToolboxError
 from headrace.toolbox.binary import ToolboxMissing, find_toolbox
@@ -152,8 +151,7 @@ async def test_charts_and_remote_bases_are_refused(toolbox: Toolbox, tmp_path: P
 @pytest.mark.parametrize(("tenancy", "refuses"), [("strict", True), ("flux", False)])
 async def test_strict_tenancy_refuses_remote_bases(tenancy: str, refuses: bool) -> None:
     settings = Settings(tenancy=TenancySettings(tenancy=tenancy))
-    runtime = Runtime(settings, ClientConfig(server="https://example.invalid"))
-    assert runtime._kustomization_options().no_remote_bases is refuses
+    assert kustomization_options(settings).no_remote_bases is refuses
 
 
 # -- endless builds, and what a build leaves behind ----------------------------------------------------------------

@@ -12,6 +12,7 @@ import (
 	"headrace.dev/headrace/go/internal/toolbox/build"
 	"headrace.dev/headrace/go/internal/toolbox/calls"
 	"headrace.dev/headrace/go/internal/toolbox/decrypt"
+	"headrace.dev/headrace/go/internal/toolbox/jail"
 	"headrace.dev/headrace/go/internal/toolbox/serve"
 )
 
@@ -55,6 +56,12 @@ func runServe(args []string) int {
 	if err := openKeyServices(*services); err != nil {
 		fmt.Fprintln(os.Stderr, "headrace-toolbox: --key-services:", err)
 		return 2
+	}
+	if *network == "" && *services == "" {
+		if err := jail.Enter(); err != nil {
+			fmt.Fprintln(os.Stderr, "headrace-toolbox: confinement:", err)
+			return 2
+		}
 	}
 	go build.WarmUp()
 	// Standard output carries frames: whatever a library prints goes elsewhere.

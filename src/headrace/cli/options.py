@@ -44,6 +44,7 @@ def kustomization_options(settings: Settings) -> KustomizationOptions:
             age_secret="" if settings.enforces("decryption") else settings.apply.sops_age_secret,
             namespace=settings.leader_election.runtime_namespace,
         ),
+        scalar_substitutions=settings.enforces("substitution"),
         guard=Guard(
             ownership=settings.enforces("ownership"), recreation=settings.enforces("recreation"),
             tokens=settings.strict,

@@ -92,6 +92,8 @@ class KustomizationOptions:
     concurrent_ssa: int = 4
     custom_stages: tuple[str, ...] = ()
     strict_substitutions: bool = True
+    scalar_substitutions: bool = False
+    """Variables are put into scalars only: a value that changes the structure of an object is an error (SEC-44)."""
     no_remote_bases: bool = False
     fail_fast: bool = True
     additive_ready_expressions: bool = False
@@ -343,7 +345,7 @@ class _Run:
     def _render_options(self, keys: DecryptionKeys | None) -> RenderOptions:
         return RenderOptions(
             labels=owner_labels(self._ks), cluster=self._target.name, strict=self._options.strict_substitutions,
-            allow_remote=not self._options.no_remote_bases, keys=keys,
+            scalars=self._options.scalar_substitutions, allow_remote=not self._options.no_remote_bases, keys=keys,
         )
 
     def _inputs(self, variables: Variables, keys: DecryptionKeys | None) -> str:
@@ -354,7 +356,8 @@ class _Run:
             health_check_exprs=(),
             prune=False, deletion_policy="", suspend=False,
         )
-        policy = [__version__, self._options.strict_substitutions, self._options.no_remote_bases]
+        options = self._options
+        policy = [__version__, options.strict_substitutions, options.scalar_substitutions, options.no_remote_bases]
         versions = [*variables.versions, "" if keys is None else keys.version]
         told = [msgspec.json.encode(spec).decode(), versions, self._target.name, policy]
         return hashlib.blake2b(msgspec.json.encode(told), digest_size=16).hexdigest()

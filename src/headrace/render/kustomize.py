@@ -52,6 +52,8 @@ class RenderOptions:
     cluster: str = MANAGEMENT_CLUSTER
     strict: bool = True
     """A variable that is neither set nor defaulted is an error (gate StrictPostBuildSubstitutions, on upstream)."""
+    scalars: bool = False
+    """Values of variables that change more than a scalar are an error (strict tenancy)."""
     allow_remote: bool = False
     keys: DecryptionKeys | None = None
     """With keys, even with none in them, encrypted files and resources are decrypted."""
@@ -63,7 +65,7 @@ def build_request(tree: Tree, ks: Kustomization, variables: Mapping[str, str], o
     substitute = None
     if post_build is not None:
         always = post_build.substitute_strategy == "Always"
-        substitute = Substitute(variables=variables, always=always, strict=options.strict)
+        substitute = Substitute(variables=variables, always=always, strict=options.strict, scalars=options.scalars)
     return BuildRequest(
         root=str(tree.directory),
         path=ks.spec.path,

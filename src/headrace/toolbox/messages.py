@@ -94,11 +94,12 @@ class BuildSpec(_Wire, frozen=True):
 
 class Substitute(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Substitution after the build. Without variables nothing is substituted unless `always`; `strict` makes a
-    variable that is neither set nor defaulted an error."""
+    variable that is neither set nor defaulted an error, `scalars` a value that changes more than a scalar."""
 
     variables: Mapping[str, str] = {}
     always: bool = False
     strict: bool = True
+    scalars: bool = False
 
 
 class BuildDecryption(msgspec.Struct, frozen=True, kw_only=True, gc=False):

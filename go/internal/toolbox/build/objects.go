@@ -170,11 +170,14 @@ func (p *pipeline) substitute(data []byte) ([]byte, error) {
 	if err := p.request.Limits.CheckYAML([]byte(result)); err != nil {
 		return nil, err
 	}
-	data, err = yaml.YAMLToJSON([]byte(result))
+	substituted, err := yaml.YAMLToJSON([]byte(result))
 	if err != nil {
 		return nil, fail.New(fail.SubstituteFailed, "YAMLToJSON: %v", err)
 	}
-	return data, nil
+	if p.request.Substitute.Scalars {
+		return substituted, substitute.CheckScalars(data, substituted)
+	}
+	return substituted, nil
 }
 
 func isKustomizeConfig(object *unstructured.Unstructured) bool {

@@ -89,6 +89,8 @@ type Substitute struct {
 	Variables map[string]string `json:"variables"`
 	Always    bool              `json:"always"`
 	Strict    bool              `json:"strict"`
+	// Scalars refuses values that change the structure of an object.
+	Scalars bool `json:"scalars"`
 }
 
 // Object describes one object; its JSON lies in the body of the answer.
