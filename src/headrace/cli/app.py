@@ -302,6 +302,9 @@ def install(
     default_service_account: Annotated[
         str, typer.Option("--default-service-account", help="Account for objects that name none.")
     ] = "",
+    tenancy: Annotated[
+        str, typer.Option("--tenancy", help="`strict`: separates tenants, with roles and admission policies.")
+    ] = "flux",
     storage: Annotated[
         str, typer.Option("--storage", help="Size of a volume for artifacts, as 5Gi. Default: emptyDir.")
     ] = "",
@@ -316,7 +319,7 @@ def install(
     chosen = {"image": image} if image else {}
     options = InstallOptions(
         namespace=namespace, replicas=replicas, cluster_admin=cluster_admin, storage=storage,
-        default_service_account=default_service_account, arguments=tuple(argument or ()), **chosen,
+        default_service_account=default_service_account, tenancy=tenancy, arguments=tuple(argument or ()), **chosen,
     )  # fmt: skip
     _do(install(_target(kubeconfig, context, namespace), options, export=export, dry_run=dry_run))
 

@@ -27,11 +27,11 @@ _ESTABLISHED_SECONDS = 30.0
 async def install(target: Target, options: InstallOptions, *, export: bool, dry_run: bool) -> int:
     """Print (`export`), check (`dry_run`) or apply CRDs and engine. CRDs of others are left as they are."""
     if export:
-        print_manifests([*crds(), *manifests(options)])
+        print_manifests([*crds(), *manifests(options, crds())])
         return OK
     async with connect(target) as connection:
         await install_crds(connection, dry_run=dry_run)
-        for manifest in manifests(options):
+        for manifest in manifests(options, crds()):
             await apply(connection, manifest, dry_run=dry_run)
     if not dry_run and not options.cluster_admin:
         _explain_rights(options)
@@ -107,9 +107,9 @@ async def _exists(connection: Connection, namespace: str) -> bool:
 async def uninstall(target: Target, *, keep_crds: bool) -> int:
     """Delete the engine, then (unless `keep_crds`) the CRDs. Objects lose their finalizers first, so that nothing that
     was delivered is deleted with them. The namespace stays: others may live there."""
-    options = InstallOptions(namespace=target.namespace, cluster_admin=True, storage="1Gi")
+    options = InstallOptions(namespace=target.namespace, cluster_admin=True, storage="1Gi", tenancy="strict")
     async with connect(target) as connection:
-        engine = [m for m in manifests(options) if m["kind"] != "Namespace"]
+        engine = [m for m in manifests(options, crds()) if m["kind"] != "Namespace"]
         for manifest in reversed(engine):
             await _delete(connection, manifest)
         if not keep_crds:

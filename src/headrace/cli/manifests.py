@@ -10,6 +10,7 @@ from typing import Any
 
 from headrace import __version__
 from headrace.api.kinds import KINDS
+from headrace.cli.tenancy_manifests import tenancy_manifests
 
 Manifest = dict[str, Any]
 
@@ -34,15 +35,24 @@ class InstallOptions:
     default_service_account: str = ""
     storage: str = ""
     """Size of a PersistentVolumeClaim for artifacts (`5Gi`); empty: an emptyDir, which a new pod fetches anew."""
+    tenancy: str = "flux"
+    """`strict` also gives tenants roles without status, and installs admission policies."""
     arguments: tuple[str, ...] = ()
 
+    @property
+    def user(self) -> str:
+        """The engine's name for the API server."""
+        return f"system:serviceaccount:{self.namespace}:{NAME}"
 
-def manifests(options: InstallOptions) -> list[Manifest]:
-    """Everything besides the CRDs."""
+
+def manifests(options: InstallOptions, crds: list[Manifest]) -> list[Manifest]:
+    """Everything besides the CRDs, from which the policies of strict tenancy are made."""
     found = [namespace(options), service_account(options), *cluster_roles(options), *bindings(options), role(options)]
     found += [role_binding(options)]
     if options.storage:
         found.append(claim(options))
+    if options.tenancy == "strict":
+        found += tenancy_manifests(options.user, LABELS, crds)
     return [*found, service(options), deployment(options)]
 
 
@@ -145,6 +155,8 @@ def arguments(options: InstallOptions) -> list[str]:
     ]
     if options.default_service_account:
         found.append(f"--default-service-account={options.default_service_account}")
+    if options.tenancy != "flux":
+        found.append(f"--tenancy={options.tenancy}")
     return [*found, *options.arguments]
 
 

@@ -10,7 +10,7 @@ DEFAULT = InstallOptions()
 
 
 def by_kind(options: InstallOptions = DEFAULT) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(m["kind"], m["metadata"]["name"]): m for m in manifests(options)}
+    return {(m["kind"], m["metadata"]["name"]): m for m in manifests(options, [])}
 
 
 def rules() -> list[dict[str, Any]]:
