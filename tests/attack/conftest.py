@@ -31,6 +31,6 @@ async def neighbour(client: Client) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def strict(cluster: ControlPlane, world: World, tmp_path: Path) -> AsyncIterator[Engine]:  # noqa: F811
+async def strict(cluster: ControlPlane, world: World, tmp_path: Path) -> AsyncIterator[Engine]:
     async with strict_engine(cluster.config, tmp_path / "state", world.namespace) as engine:
         yield engine

@@ -148,7 +148,7 @@ async def test_a_ready_expression_sees_no_dependency_of_another_namespace(
     assert CANARY not in await told(world, strict)
 
 
-# -- what the operator has relaxed ---------------------------------------------------------------------------------------
+# -- what the operator has relaxed -------------------------------------------------------------------------------------
 
 
 async def test_a_point_that_is_relaxed_shows_in_every_status(
