@@ -213,7 +213,8 @@ class RegistryServer:
         return made
 
     async def _wait(self) -> None:
-        assert self._session is not None and self.process is not None
+        assert self._session is not None
+        assert self.process is not None
         deadline = time.monotonic() + _START_SECONDS
         while True:
             with contextlib.suppress(aiohttp.ClientError):

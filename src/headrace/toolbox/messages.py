@@ -254,3 +254,60 @@ class CelResult(msgspec.Struct, frozen=True, gc=False):
 
     invalid: tuple[str, ...]
     values: tuple[tuple[CelValue, ...], ...] = ()
+
+
+class SignedBundle(msgspec.Struct, frozen=True, gc=False):
+    """A Sigstore bundle as JSON. With `payload` the signature in it is over these bytes, else over a statement."""
+
+    json: str
+    payload: bytes | None = None
+
+
+class SignerIdentity(msgspec.Struct, frozen=True, gc=False):
+    """Regular expressions for who may have signed."""
+
+    issuer: str
+    subject: str
+
+
+class KeylessRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Asks whether an artifact is signed by one of the identities, by anyone who is known when there are none."""
+
+    trusted_root: str
+    digest: str
+    identities: Sequence[SignerIdentity]
+    bundles: Sequence[SignedBundle]
+
+
+class KeylessResult(msgspec.Struct, frozen=True, gc=False):
+    """`errors` says of each bundle, up to the first good one, what is wrong with it; `signer` is that one's."""
+
+    verified: bool
+    signer: str
+    errors: tuple[str, ...]
+
+
+class SignatureEnvelope(msgspec.Struct, frozen=True, gc=False):
+    """A signature of the Notary project as a registry holds it."""
+
+    media_type: str
+    content: bytes
+
+
+class NotationRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Asks whether an artifact is signed as a trust policy wants. `reference` is `host/repository@digest`."""
+
+    policy: str
+    certificates: Sequence[str]
+    reference: str
+    media_type: str
+    digest: str
+    size: int
+    signatures: Sequence[SignatureEnvelope]
+
+
+class NotationResult(msgspec.Struct, frozen=True, gc=False):
+    """`result` is `verified`, `failed`, or `ignored`: the policy asks for nothing, or only for a note."""
+
+    result: str
+    errors: tuple[str, ...]

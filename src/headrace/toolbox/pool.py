@@ -20,8 +20,12 @@ from headrace.toolbox.messages import (
     Built,
     CelAsk,
     CelResult,
+    KeylessRequest,
+    KeylessResult,
     KeyServices,
     Limits,
+    NotationRequest,
+    NotationResult,
     SemverMatch,
 )
 
@@ -232,6 +236,19 @@ class Toolbox:
         args = {"constraint": constraint, "versions": versions, "filter": pattern, "strict_parts": strict_parts}
         header, _ = await self._call("semver", args, b"", timeout)
         return msgspec.json.decode(header.result, type=SemverMatch)
+
+    async def verify_keyless(self, request: KeylessRequest, *, timeout: float | None = None) -> KeylessResult:
+        """Verify Sigstore bundles of an artifact by a trusted root. Nobody is asked anything. Raises ToolboxError:
+        InvalidArgument for a root or an expression that cannot be used."""
+        header, _ = await self._call("verify_keyless", request, b"", timeout)
+        return msgspec.json.decode(header.result, type=KeylessResult)
+
+    async def verify_notation(self, request: NotationRequest, *, timeout: float | None = None) -> NotationResult:
+        """Verify signatures of the Notary project by a trust policy. Nobody is asked anything, so certificates that
+        could be revoked are not known to be good. Raises ToolboxError: InvalidArgument for a policy or certificates
+        that cannot be used."""
+        header, _ = await self._call("verify_notation", request, b"", timeout)
+        return msgspec.json.decode(header.result, type=NotationResult)
 
     async def cel(
         self,

@@ -67,7 +67,8 @@ async def test_what_was_pushed_is_resolved_read_and_fetched(registry: Registry, 
     found = await registry.resolve(repository, "v1", Access(), timeout=10)
     assert (found.digest, found.media_type, found.size) == (pushed.digest, MANIFEST, pushed.size)
     image = await registry.image(repository, found.digest, Access(), timeout=10)
-    assert image.annotations == {"a": "b"} and image.layers is not None
+    assert image.annotations == {"a": "b"}
+    assert image.layers is not None
     file = io.BytesIO()
     await registry.blob(repository, image.layers[0], file, Access(), timeout=10)
     assert file.getvalue() == b"content"
@@ -104,7 +105,8 @@ async def test_an_index_leads_to_the_manifest_for_linux(registry: Registry, serv
     pushed = await registry.push_manifest(repository, "multi", encoded(index), INDEX, Access(), timeout=10)
     assert (await registry.resolve(repository, "multi", Access(), timeout=10)).digest == pushed.digest
     image = await registry.image(repository, "multi", Access(), timeout=10)
-    assert image.layers is not None and image.layers[0].digest == digest_of(b"amd")
+    assert image.layers is not None
+    assert image.layers[0].digest == digest_of(b"amd")
 
 
 async def test_what_is_not_there_is_told_with_the_words_of_the_registry(
@@ -213,7 +215,8 @@ async def test_a_busy_registry_gets_the_time_it_asks_for(registry: Registry, ser
     repository = Repository(server.address, "org/app")
     await push(registry, repository, "v1")
     server.requests.clear()
-    server.faults.append(Fault("status", "manifests", method="HEAD", status=429, headers={"Retry-After": "1"}, times=1))
+    busy = {"Retry-After": "1"}
+    server.faults.append(Fault("status", "manifests", method="HEAD", status=429, headers=busy, times=1))
     assert await registry.resolve(repository, "v1", Access(), timeout=10)
     assert server.counts["HEAD manifests"] == 2
     server.faults.append(Fault("status", "manifests", method="HEAD", status=429, headers={"Retry-After": "600"}))

@@ -12,4 +12,7 @@ var All = map[string]serve.Call{
 	"yaml_to_json": serve.Typed(yamlToJSON),
 	"substitute":   serve.Typed(substituteText),
 	"semver":       serve.Typed(bestVersion),
+
+	"verify_keyless":  serve.Typed(verifyKeyless),
+	"verify_notation": serve.Typed(verifyNotation),
 }
