@@ -20,9 +20,10 @@ from headrace.engine.engine import Engine
 from headrace.engine.settings import EngineSettings
 from headrace.model.outcome import Outcome
 from headrace.model.read import Part
+from headrace.model.reference import Reference
 from headrace.model.scope import Scope
 from tests.unit.engine.virtual_clock import settle
-from tests.unit.engine.world import World
+from tests.unit.engine.world import Thing, World, thing
 
 HOME, ELSEWHERE = "team-a", "team-b"
 Json = dict[str, Any]
@@ -299,3 +300,55 @@ async def test_the_operator_can_require_verified_sources_by_namespace(
         await world.put(GIT_REPOSITORY.reference(HOME, "app"), spec=spec)
 
     assert world.recorder.runs == runs
+
+
+# -- by whatever way a controller comes to it --------------------------------------------------------------------------
+
+DATA = Part("data", lambda live: live.content().get("data"), secret=True)
+ENGINES = EngineSettings(isolated=True, tenant_account="default", runtime_namespace="flux-system")
+
+
+@pytest.mark.spec("SEC-24")
+@pytest.mark.parametrize("kind", ["Secret", "ConfigMap"])
+@pytest.mark.parametrize(("namespace", "account", "reads"), [
+    pytest.param(HOME, (HOME, "default"), True, id="its own, as the tenant"),
+    pytest.param(ELSEWHERE, None, False, id="another tenant's"),
+    pytest.param("flux-system", None, True, id="the operator's, as the engine"),
+])
+async def test_a_run_gets_no_data_of_another_namespace(
+    kind: str, namespace: str, account: tuple[str, str] | None, reads: bool
+) -> None:
+    world = World(ENGINES)
+    target, app = Reference("", kind, namespace, "data"), thing("app", HOME)
+    seen: list[object] = []
+
+    @world.things.does("app")
+    async def _(obj: Thing, scope: Scope) -> Outcome:
+        seen.append(await scope.read(target, DATA))
+        return Outcome("Succeeded", "done", after=600.0)
+
+    async with world.running():
+        await world.put(target, data={"k": "v"})
+        await world.put(app, spec={})
+        ready = world.objects.condition(app)
+
+    assert bool(seen) is reads
+    assert ready is not None
+    assert ready["reason"] == ("Succeeded" if reads else "AccessDenied")
+    assert world.objects.accounts == ([account] if reads else [])
+
+
+async def test_an_account_that_the_object_names_reads_for_it() -> None:
+    world = World(ENGINES)
+    target, app = Reference("", "Secret", HOME, "data"), thing("app", HOME)
+
+    @world.things.does("app")
+    async def _(obj: Thing, scope: Scope) -> Outcome:
+        await scope.read(target, DATA)
+        return Outcome("Succeeded", "done", after=600.0)
+
+    async with world.running():
+        await world.put(target, data={"k": "v"})
+        await world.put(app, spec={"serviceAccountName": "deployer"})
+
+    assert world.objects.accounts == [(HOME, "deployer")]
