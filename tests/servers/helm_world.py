@@ -26,6 +26,7 @@ from headrace.controllers.helm_remote import RemoteCharts
 from headrace.controllers.helm_sources import ChartSources
 from headrace.controllers.helmchart import HelmChartController
 from headrace.controllers.helmrepository import HelmRepositoryController
+from headrace.controllers.oci_verification import OciVerification
 from headrace.core.clock import Clock, SystemClock, rfc3339
 from headrace.core.egress import Egress, EgressPolicy
 from headrace.core.limits import HELM, HelmLimits
@@ -190,7 +191,9 @@ async def helm_world(
         )
         builder = ChartBuilder(read, match, store.scratch, limits=limits)
         http = HttpCandidates(access, indexes, match, store, limits=limits)
-        remote = RemoteCharts(http, RegistryCharts(remotes, NoIdentities(), clock, limits=limits), builder, store)
+        verification = OciVerification(remotes.registry, toolbox)
+        oci = RegistryCharts(remotes, NoIdentities(), verification, clock, limits=limits)
+        remote = RemoteCharts(http, oci, builder, store)
         local = LocalCharts(trees, store, builder, ChartDependencies(repositories, remote))
         world = HelmWorld(
             server, egress, store, trees, indexes,

@@ -15,6 +15,7 @@ from headrace.controllers.helm_sources import ChartSources
 from headrace.controllers.helmchart import HelmChartController
 from headrace.controllers.helmrepository import HelmRepositoryController
 from headrace.controllers.oci_access import RegistryIdentities
+from headrace.controllers.oci_verification import OciVerification
 from headrace.core.clock import Clock
 from headrace.core.egress import Egress
 from headrace.engine.runner import AnyController
@@ -50,7 +51,8 @@ def helm_controllers(
     access = HelmAccess(egress)
     builder = ChartBuilder(read, match, store.scratch)
     http = HttpCandidates(access, indexes, match, store, fetcher)
-    oci = RegistryCharts(registries, identities, clock, allow_insecure=allow_insecure)
+    verification = OciVerification(registries.registry, toolbox)
+    oci = RegistryCharts(registries, identities, verification, clock, allow_insecure=allow_insecure)
     remote = RemoteCharts(http, oci, builder, store)
     local = LocalCharts(trees, store, builder, ChartDependencies(WatchedRepositories(clusters), remote))
     repositories = HelmRepositoryController(access, indexes, store, trees, clock)

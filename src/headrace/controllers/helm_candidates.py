@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from headrace.api.helmchart import HelmChart
 from headrace.api.helmrepository import HelmRepository, HelmRepositorySpec
 from headrace.artifact.fetch import Fetcher
 from headrace.artifact.store import Integrity, Store
@@ -19,6 +20,7 @@ from headrace.core.duration import parse_duration
 from headrace.core.limits import HELM, HelmLimits
 from headrace.model.artifact import Artifact
 from headrace.model.objects import Metadata
+from headrace.model.outcome import Condition
 from headrace.model.scope import Scope
 from headrace.source.helm.entry import Located
 from headrace.source.helm.errors import AuthenticationRequired, ChartError, IndexRefused, Reason, RepositoryError
@@ -39,6 +41,8 @@ class Candidate:
     key: Callable[[Scope], Awaitable[str]]
     fetch: Callable[[BinaryIO, Scope], Awaitable[None]]
     """Writes the archive. Raises ChartError."""
+    verify: Callable[[HelmChart, Scope], Awaitable[tuple[Condition, ...]]] | None = None
+    """Checks the signature, as `spec.verify` of the chart wants it. Raises ChartError(ChartVerificationError)."""
 
 
 class HttpCandidates:

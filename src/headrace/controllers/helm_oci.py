@@ -7,9 +7,11 @@ from typing import BinaryIO
 
 from headrace.api.helmchart import HelmChart
 from headrace.api.helmrepository import HelmRepository
+from headrace.api.ocirepository import OCIRepository, OCIRepositorySpec, OCIRepositoryVerification, OIDCIdentityMatch
 from headrace.controllers.helm_access import basic_of
 from headrace.controllers.helm_candidates import Candidate
 from headrace.controllers.oci_access import GENERIC, RegistryIdentities
+from headrace.controllers.oci_verification import VERIFIED, OciVerification
 from headrace.controllers.source_polls import max_age
 from headrace.controllers.source_secrets import (
     AUTHENTICATION_FAILED,
@@ -25,7 +27,7 @@ from headrace.core.duration import parse_duration
 from headrace.core.egress import NO_TRUST
 from headrace.core.limits import HELM, HelmLimits
 from headrace.identity import IdentityError
-from headrace.model.errors import Retry, Stalled
+from headrace.model.errors import Retry, Stalled, StepError
 from headrace.model.outcome import Condition
 from headrace.model.scope import Scope
 from headrace.source.helm import semver
@@ -34,21 +36,63 @@ from headrace.source.oci.credentials import CONFIG_KEYS, Access, Credential, Key
 from headrace.source.oci.errors import Denied, OciError
 from headrace.source.oci.manifest import HELM_CHART, Descriptor, Manifest
 from headrace.source.oci.reference import ReferenceRefused, Repository, parse_url
-from headrace.source.oci.remotes import OciRemotes, Source, Wanted
+from headrace.source.oci.registry import Registry
+from headrace.source.oci.remotes import Found, OciRemotes, Source, Wanted
 
 CREDENTIALS = keys_part("helm-registry-credentials", ("username", "password", *CONFIG_KEYS))
 _NOT_FOUND = "failed to get chart version for remote reference"
 _NOT_PULLED = "failed to download chart for remote reference"
 
 
+class _Tagged:
+    """A tag of a registry, resolved once: what is verified is what is pulled (SEC-46)."""
+
+    def __init__(self, registry: Registry, source: Source, tag: str, timeout: float) -> None:
+        self.source = source
+        self.tag = tag
+        self._registry = registry
+        self._timeout = timeout
+        self._digest = ""
+
+    async def digest(self, scope: Scope) -> str:
+        """What the tag names now. Raises ChartError."""
+        if not self._digest:
+            source = self.source
+            resolving = self._registry.resolve(source.repository, self.tag, source.access, timeout=self._timeout)
+            try:
+                self._digest = (await scope.wait(resolving, note="digest from the registry")).digest
+            except OciError as error:
+                raise _failed(_NOT_PULLED, error) from error
+        return self._digest
+
+    async def key(self, scope: Scope) -> str:
+        return f"helm oci {self.source.key} {await self.digest(scope)}"
+
+    async def fetch(self, file: BinaryIO, limit: int, scope: Scope) -> None:
+        """Write the layer that is the chart. Raises ChartError, OSError."""
+        digest = await self.digest(scope)
+        source, registry = self.source, self._registry
+
+        async def pull() -> None:
+            manifest = await registry.image(source.repository, digest, source.access, timeout=self._timeout)
+            layer = _chart_layer(manifest)
+            await registry.blob(source.repository, layer, file, source.access, timeout=self._timeout, limit=limit)
+
+        try:
+            await scope.wait(pull(), note="chart from the registry")
+        except OciError as error:
+            raise _failed(_NOT_PULLED, error) from error
+
+
 class RegistryCharts:
     """Charts of HelmRepositories of type oci. `identities` are asked where the object brings no credentials."""
 
     def __init__(
-        self, remotes: OciRemotes, identities: RegistryIdentities, clock: Clock, *, allow_insecure: bool = True,
-        limits: HelmLimits = HELM,
+        self, remotes: OciRemotes, identities: RegistryIdentities, verification: OciVerification, clock: Clock, *,
+        allow_insecure: bool = True, limits: HelmLimits = HELM,
     ) -> None:  # fmt: skip
         self._remotes = remotes
+        self._verification = verification
         self._identities = identities
         self._clock = clock
         self._allow_insecure = allow_insecure
@@ -57,21 +101,34 @@ class RegistryCharts:
     async def find(self, repo: HelmRepository, chart: str, version: str, scope: Scope) -> Candidate:
         """See `helm_remote.OciCandidates`. Raises Stalled(URLInvalid), Retry(AuthenticationFailed) besides."""
         source = await self._open(repo, chart, scope)
-        timeout = parse_duration(repo.spec.timeout_or_default)
         tag = version.replace("+", "_") if semver.is_exact(version) else ""
         if not tag:
             tag = await self._highest(source, repo, version, scope)
-        return Candidate(
-            name=chart,
-            version=tag.replace("_", "+"),
-            key=lambda scope: self._key(source, tag, timeout, scope),
-            fetch=lambda file, scope: self._fetch(source, tag, file, timeout, scope),
-        )
+        tagged = _Tagged(self._remotes.registry, source, tag, parse_duration(repo.spec.timeout_or_default))
 
-    async def verify(self, chart: HelmChart, repo: HelmRepository, found: Candidate, scope: Scope) -> Condition:
-        """See `helm_remote.OciCandidates`."""
-        provider = chart.spec.verify.provider if chart.spec.verify is not None else ""
-        raise ChartError(Reason.VERIFICATION, f"verification by provider '{provider}' is not supported yet")
+        async def verify(chart: HelmChart, scope: Scope) -> tuple[Condition, ...]:
+            return await self._verify(chart, repo, tagged, scope)
+
+        async def fetch(file: BinaryIO, scope: Scope) -> None:
+            await tagged.fetch(file, self._limits.chart_bytes, scope)
+
+        return Candidate(chart, tag.replace("_", "+"), tagged.key, fetch, verify)
+
+    async def _verify(
+        self, chart: HelmChart, repo: HelmRepository, tagged: _Tagged, scope: Scope
+    ) -> tuple[Condition, ...]:
+        """Check the signature of what will be pulled, by digest (SRC-HCH-20). Raises ChartError."""
+        found = Found(tagged.tag, await tagged.digest(scope))
+        try:
+            proof = await self._verification.verify(_as_oci(chart, repo), tagged.source, found, scope)
+        except StepError as error:
+            if error.condition != VERIFIED:
+                raise
+            raise ChartError(Reason.VERIFICATION, error.message) from error
+        if not proof.conditions:
+            return ()
+        version = tagged.tag.replace("_", "+")
+        return (Condition(VERIFIED, "True", "Succeeded", f"verified signature of version {version}"),)
 
     # -- asking --------------------------------------------------------------------------------------------------
 
@@ -91,29 +148,6 @@ class RegistryCharts:
             return await scope.wait(ask(), note="tags of the registry")
         except OciError as error:
             raise _failed(_NOT_FOUND, error) from error
-
-    async def _key(self, source: Source, tag: str, timeout: float, scope: Scope) -> str:
-        """By digest: tags move."""
-        resolving = self._remotes.registry.resolve(source.repository, tag, source.access, timeout=timeout)
-        try:
-            found = await scope.wait(resolving, note="digest from the registry")
-        except OciError as error:
-            raise _failed(_NOT_PULLED, error) from error
-        return f"helm oci {source.key} {found.digest}"
-
-    async def _fetch(self, source: Source, tag: str, file: BinaryIO, timeout: float, scope: Scope) -> None:
-        registry = self._remotes.registry
-
-        async def pull() -> None:
-            manifest = await registry.image(source.repository, tag, source.access, timeout=timeout)
-            layer = _chart_layer(manifest)
-            limit = self._limits.chart_bytes
-            await registry.blob(source.repository, layer, file, source.access, timeout=timeout, limit=limit)
-
-        try:
-            await scope.wait(pull(), note="chart from the registry")
-        except OciError as error:
-            raise _failed(_NOT_PULLED, error) from error
 
     # -- access --------------------------------------------------------------------------------------------------
 
@@ -173,3 +207,18 @@ def _chart_layer(manifest: Manifest) -> Descriptor:
 
 def _failed(what: str, error: OciError) -> ChartError:
     return ChartError(Reason.PULL, f"{what}: {error}", denied=isinstance(error, Denied))
+
+
+def _as_oci(chart: HelmChart, repo: HelmRepository) -> OCIRepository:
+    """The chart in the words of an OCIRepository, for the verification that both kinds share."""
+    verify = chart.spec.verify
+    assert verify is not None
+    identities = tuple(OIDCIdentityMatch(one.issuer, one.subject) for one in verify.match_oidc_identity)
+    asked = OCIRepositoryVerification(
+        provider=verify.provider, secret_ref=verify.secret_ref, match_oidc_identity=identities
+    )
+    spec = OCIRepositorySpec(
+        url=repo.spec.url, interval=chart.spec.interval, timeout=repo.spec.timeout_or_default, verify=asked,
+        insecure=repo.spec.insecure,
+    )  # fmt: skip
+    return OCIRepository(metadata=chart.metadata, spec=spec)

@@ -34,10 +34,6 @@ class OciCandidates(Protocol):
         """The version that is wanted; an exact one costs no request (SRC-HCH-12). Raises ChartError."""
         ...
 
-    async def verify(self, chart: HelmChart, repo: HelmRepository, found: Candidate, scope: Scope) -> Condition:
-        """Check the signature of what was found. Raises ChartError(ChartVerificationError)."""
-        ...
-
 
 class RemoteCharts:
     """Finds and makes charts of repositories."""
@@ -53,7 +49,7 @@ class RemoteCharts:
         assert source.repository is not None
         _check_name(chart.spec.chart)
         found = await self.find(source.repository, source, chart.spec.chart, chart.spec.version, scope)
-        proof = await self._verified(chart, source.repository, found, scope)
+        proof = await self._verified(chart, found, scope)
         values = ValuesSpec(chart.spec.all_values_files, chart.spec.ignore_missing_values_files)
         version = found.version
         if values.wanted:
@@ -74,14 +70,12 @@ class RemoteCharts:
         artifact = source.artifact if source is not None else None
         return await self._http.find(repo, artifact, chart, version, scope)
 
-    async def _verified(
-        self, chart: HelmChart, repo: HelmRepository, found: Candidate, scope: Scope
-    ) -> tuple[Condition, ...]:
+    async def _verified(self, chart: HelmChart, found: Candidate, scope: Scope) -> tuple[Condition, ...]:
         if chart.spec.verify is None:
             return ()
-        if not repo.spec.is_oci:
+        if found.verify is None:
             raise ChartError(Reason.VERIFICATION, "charts of repositories with an index cannot be verified")
-        return (await self._oci.verify(chart, repo, found, scope),)
+        return await found.verify(chart, scope)
 
     async def _make(self, found: Candidate, built: Built, values: ValuesSpec, scope: Scope) -> Built:
         key = await found.key(scope)
