@@ -71,3 +71,13 @@ def test_tokens_are_made_as_an_account_only(kind: str) -> None:
     assert not STRICT.token_refused(manifest("Secret", body={"type": "Opaque"}), impersonated=False)
     assert not STRICT.token_refused(manifest(body={"type": kind}), impersonated=False)
     assert not OFF.token_refused(secret, impersonated=False)
+
+
+@pytest.mark.spec("SEC-27")
+@pytest.mark.parametrize(("ours", "theirs", "agreed"), [
+    ("true", "team/app", True), ("true", "x/y, team/*", True), ("true", "team/other", False), ("true", "", False),
+    ("true", "*", False), ("", "team/app", False), ("false", "team/app", False),
+])
+def test_a_takeover_needs_both_sides(ours: str, theirs: str, agreed: bool) -> None:
+    live = Metadata(labels=OURS | {f"{OWNER}/namespace": "them"}, annotations={"headrace.dev/adoptable-by": theirs})
+    assert (STRICT.conflict(manifest(headrace_adopt=ours), live) == "") is agreed
