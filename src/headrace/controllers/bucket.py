@@ -136,15 +136,15 @@ class BucketController:
         self, bucket: Bucket, artifact: Artifact, index: Index, scope: Scope, *, news: bool = True
     ) -> Outcome:
         spec = bucket.spec
+        told = f"stored artifact with {len(index.objects)} fetched files from '{spec.bucket_name}' bucket"
         return stored(
             artifact,
             scope,
             before=bucket.status.artifact,
             message=f"stored artifact: revision '{artifact.revision}'",
             interval=parse_duration(spec.interval),
-            event=f"stored artifact with {len(index.objects)} fetched files from '{spec.bucket_name}' bucket",
+            event=told if news else "",
             unchanged="ArtifactUpToDate",
-            news=news,
             status={"observedIgnore": spec.ignore, "url": self._storage.alias_url(bucket.metadata, LATEST)},
         )
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -105,16 +105,17 @@ async def test_the_engine_finds_its_own_aws_identity_as_the_sdks_do(cloud: Cloud
     web = {"AWS_ROLE_ARN": ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": str(token), "AWS_REGION": "eu-west-1"}
     pod = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{cloud.url}/pod-identity",
            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(token)}  # fmt: skip
-    for environment, expected, last in (
-        (static | web, AwsKeys("AKIDENV", "environment-secret"), None),
+    ways: list[tuple[dict[str, str], AwsKeys, str]] = [
+        (static | web, AwsKeys("AKIDENV", "environment-secret"), ""),
         (web | pod, AwsKeys(*ISSUED), "/sts/"),
         (pod, AwsKeys(*ISSUED), "/pod-identity"),
         ({}, AwsKeys(*ISSUED), "/latest/meta-data/iam/security-credentials/node-role"),
-    ):
+    ]
+    for environment, expected, last in ways:
         cloud.asked.clear()
         async with identities(base | environment) as made:
             assert await made.aws_keys(region="eu-west-1") == expected
-            assert (cloud.paths() or [None])[-1] == last
+            assert (cloud.paths() or [""])[-1] == last
     assert await _login(base | static) == ("AWS", "registry-password")
 
 
@@ -306,12 +307,13 @@ async def test_the_engine_finds_its_own_google_identity(cloud: Clouds, tmp_path:
             await made.gcp_key_token(b'{"type": "authorized_user"}')
 
 
-# -- all -----------------------------------------------------------------------------------------------------------------
+# -- all -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("provider", "host"), [("aws", "ghcr.io"), ("azure", "ghcr.io"), ("gcp", "ghcr.io"),
                                                 ("aws", "1.dkr.ecr.eu-west-1.amazonaws.com.evil.com"),
-                                                ("azure", "x.azurecr.io.evil.com"), ("gcp", "evil.com/gcr.io")])  # fmt: skip
+                                                ("azure", "x.azurecr.io.evil.com"),
+                                                ("gcp", "evil.com/gcr.io")])  # fmt: skip
 async def test_only_registries_of_the_provider_are_shown_its_credentials(
     cloud: Clouds, provider: str, host: str
 ) -> None:
