@@ -30,6 +30,7 @@ STRICT_POINTS = {
     "substitution": "variables may change the structure of objects",
     "intervals": "intervals may be as short as objects say",
     "kubeconfig": "the insecure-kubeconfig settings count",
+    "registries": "OCI sources may ask for registries without TLS or with any certificate",
     "decryption": "the age keys of sops-age-secret serve all namespaces",
 }
 """What `--tenancy=strict` turns on, by the name with which `--relax` turns it off, and what is the case then."""
@@ -117,6 +118,12 @@ class TenancySettings:
         "", "Account for clusters of ConfigMaps that name none; needs object-level-workload-identity. Empty, as Flux."
     )
     allow_loopback: bool = setting(False, "Let sources name loopback addresses. Off: that is the engine's own machine.")
+    registry_token_hosts: tuple[str, ...] = setting(
+        (), "Token servers (hosts, comma separated) that get credentials of registries of other domains. Empty."
+    )
+    sigstore_trusted_root: str = setting(
+        "", "trusted_root.json for keyless signatures of objects that name none. Empty: those are refused."
+    )
     allow_hosts: tuple[str, ...] = setting(
         (), "Hosts (comma separated, `host` or `host:port`) that sources may name wherever their addresses lead."
     )
@@ -139,6 +146,31 @@ class StorageSettings:
     artifact_retention_records: int = setting(2, "How many artifacts of a source are kept. Upstream's default.")
     artifact_digest_algo: str = setting("sha256", "Digest in status.artifact. Upstream's default.")
     state_path: str = setting("", "Folder of the local store of applied digests. Empty: below storage-path.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """How sources are fetched (upstream: source-controller, source-watcher)."""
+
+    helm_index_max_size: int = setting(52428800, "Bytes of a Helm repository's index. Upstream's default.")
+    helm_chart_max_size: int = setting(10485760, "Bytes of a packaged chart. Upstream's default.")
+    helm_chart_file_max_size: int = setting(5242880, "Bytes of one file of a chart. Upstream's default.")
+    helm_cache_max_size: int = setting(0, "Without effect: indexes are kept once for all on disk. Upstream's default.")
+    helm_cache_ttl: float = setting(
+        15 * MINUTE, "Without effect, as helm-cache-max-size. Upstream's default.", duration=True
+    )
+    helm_cache_purge_interval: float = setting(
+        MINUTE, "Without effect, as helm-cache-max-size. Upstream's default.", duration=True
+    )
+    ssh_kex_algos: tuple[str, ...] = setting(
+        (), "Key exchange algorithms for git over SSH, comma separated, best first. Empty: the library's."
+    )
+    ssh_hostkey_algos: tuple[str, ...] = setting(
+        (), "Host key algorithms for git over SSH, comma separated, best first. Empty: the library's."
+    )
+    http_retry: int = setting(9, "Without effect: a download that fails is repeated by the engine. Upstream's default.")
+    kube_api_qps: float = setting(50.0, "Without effect: the API server's answers pace the engine. Upstream's default.")
+    kube_api_burst: int = setting(300, "Without effect, as kube-api-qps. Upstream's default.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +253,7 @@ class Settings:
     """The tree."""
 
     apply: ApplySettings = ApplySettings()
+    sources: SourceSettings = SourceSettings()
     engine: EngineSettings = EngineSettings()
     tenancy: TenancySettings = TenancySettings()
     storage: StorageSettings = StorageSettings()

@@ -25,10 +25,11 @@ from headrace.artifact.server import artifact_application
 from headrace.artifact.store import FILE, Store, stored_reference
 from headrace.artifact.trees import Trees
 from headrace.cli import paths
-from headrace.cli.helm import helm_controllers
 from headrace.cli.engine_settings import told
+from headrace.cli.helm import helm_controllers
 from headrace.cli.identities import identities, workload_policy
 from headrace.cli.key_services import key_services
+from headrace.cli.oci import oci_controller, registries_of
 from headrace.cli.options import default_account, generator_policy, kustomization_options, no_remote_bases
 from headrace.controllers.artifactgenerator import ArtifactGeneratorController
 from headrace.controllers.bucket import BucketController
@@ -64,9 +65,6 @@ from headrace.model.reference import Reference
 from headrace.settings import Settings, SettingsError
 from headrace.source.git.remotes import Remotes
 from headrace.source.git.versions import toolbox_versions
-from headrace.source.oci.registry import Registry
-from headrace.source.oci.remotes import OciRemotes
-from headrace.source.oci.versions import toolbox_tags
 from headrace.status.events import Events, Sink
 from headrace.status.notifier import Notifier
 from headrace.status.redaction import redact
@@ -270,23 +268,24 @@ class Runtime:
             tokens=ServiceAccountTokens(clusters.management.client, self._clock),
         )  # fmt: skip
         policy = workload_policy(self._settings)
-        git_access = GitAccess(issued, policy)
         access = BucketAccess(egress, self._clock, issued, policy)
+        git_access = GitAccess(issued, policy)
         bucket = BucketController(access, store, trees, consumers)
         generator = ArtifactGeneratorController(
             clusters.management.client, toolbox, store, trees, clock=self._clock, random=self._random,
             policy=generator_policy(self._settings),
         )  # fmt: skip
         repository = GitRepositoryController(remotes, store, trees, self._clock, consumers, git_access)
-        registries = OciRemotes(
-            Registry(egress, self._clock), key=store.installation_key(), clock=self._clock,
-            match_tags=toolbox_tags(toolbox), changed=moved,
+        registries = registries_of(self._settings, egress, toolbox, store, self._clock, moved)
+        oci = oci_controller(
+            self._settings, registries, issued, policy, toolbox=toolbox, store=store, trees=trees, clock=self._clock,
+            consumers=consumers,
         )  # fmt: skip
         helm = helm_controllers(
             clusters, toolbox, store, trees, egress, fetcher=fetcher, registries=registries, identities=issued,
-            clock=self._clock, changed=moved, requeue=requeue, allow_insecure=not self._settings.strict,
+            clock=self._clock, changed=moved, requeue=requeue, allow_insecure=not self._settings.enforces("registries"),
         )  # fmt: skip
-        return repository, bucket, generator, *helm, kustomization
+        return repository, oci, bucket, generator, *helm, kustomization
 
     async def _event_sinks(self, stack: contextlib.AsyncExitStack) -> tuple[Sink, ...]:
         """Who is told of events besides the API server."""

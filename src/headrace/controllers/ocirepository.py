@@ -21,6 +21,7 @@ from headrace.api.ocirepository import COPY, OCILayerSelector, OCIRepository
 from headrace.artifact.pack import Packed
 from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
+from headrace.controllers.consumers import Consumers
 from headrace.controllers.oci_access import CREDENTIALS, PULL_SECRETS, OciAccess
 from headrace.controllers.oci_verification import TRUST, VERIFIED, OciVerification, needs_verification
 from headrace.controllers.source_polls import max_age
@@ -63,13 +64,13 @@ class OCIRepositoryController:
 
     def __init__(
         self, remotes: OciRemotes, access: OciAccess, verification: OciVerification, store: Store, trees: Trees,
-        clock: Clock,
+        clock: Clock, *, consumers: Consumers | None = None,
     ) -> None:  # fmt: skip
         self._remotes = remotes
         self._access = access
         self._verification = verification
         self._store = store
-        self._storage = SourceStorage("ocirepository", store, trees)
+        self._storage = SourceStorage("ocirepository", store, trees, consumers)
         self._clock = clock
 
     def timeout(self, repo: OCIRepository) -> float:

@@ -1,0 +1,54 @@
+"""The parts that talk to OCI registries, made from the settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headrace.artifact.store import Store
+from headrace.artifact.trees import Trees
+from headrace.controllers.consumers import Consumers
+from headrace.controllers.oci_access import OciAccess, RegistryIdentities
+from headrace.controllers.oci_verification import OciVerification
+from headrace.controllers.ocirepository import OCIRepositoryController
+from headrace.controllers.workload import WorkloadPolicy
+from headrace.core.clock import Clock
+from headrace.core.egress import Egress
+from headrace.settings import Settings, SettingsError
+from headrace.source.oci.registry import Registry
+from headrace.source.oci.remotes import OciRemotes
+from headrace.source.oci.versions import toolbox_tags
+from headrace.source.polls import Changed
+from headrace.toolbox import Toolbox
+
+
+def registries_of(
+    settings: Settings, egress: Egress, toolbox: Toolbox, store: Store, clock: Clock, changed: Changed
+) -> OciRemotes:
+    """All registries, polled for all kinds."""
+    registry = Registry(egress, clock, trusted_token_hosts=frozenset(settings.tenancy.registry_token_hosts))
+    return OciRemotes(
+        registry, key=store.installation_key(), clock=clock, match_tags=toolbox_tags(toolbox), changed=changed
+    )
+
+
+def oci_controller(
+    settings: Settings, registries: OciRemotes, identities: RegistryIdentities, policy: WorkloadPolicy, *,
+    toolbox: Toolbox, store: Store, trees: Trees, clock: Clock, consumers: Consumers,
+) -> OCIRepositoryController:  # fmt: skip
+    """That of OCIRepository. Raises SettingsError."""
+    access = OciAccess(registries, identities, policy, allow_insecure=not settings.enforces("registries"))
+    verification = OciVerification(registries.registry, toolbox, trusted_root=trusted_root(settings))
+    return OCIRepositoryController(
+        registries, access, verification, store, trees, clock, consumers=consumers
+    )
+
+
+def trusted_root(settings: Settings) -> str:
+    """The operator's trusted_root.json, empty without one. Raises SettingsError when it cannot be read."""
+    path = settings.tenancy.sigstore_trusted_root
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"sigstore-trusted-root: '{path}' cannot be read: {error}") from None
