@@ -35,5 +35,7 @@ def workload_policy(settings: Settings) -> WorkloadPolicy:
     """Who may authenticate as what."""
     tenancy = settings.tenancy
     return WorkloadPolicy(
-        object_level=tenancy.object_level_workload_identity, default_account=tenancy.default_service_account
+        object_level=tenancy.object_level_workload_identity,
+        default_account=tenancy.default_service_account,
+        own_identity=not settings.enforces("identity"),
     )

@@ -201,6 +201,8 @@ class BucketAccess:
         """That of the application which the Secret names, of the account, or of the engine; else nobody's."""
         if request.secret is not None and "clientId" in request.secret:
             named = AzureSecret.of(request.secret)
+            if named.is_managed:
+                self._policy.check_own_identity(request.provider)
             return await self._identities.azure_secret_token(named, STORAGE_SCOPE, proxy=request.way.proxy)
         try:
             return await self._identities.azure_token(STORAGE_SCOPE, service_account=request.account)

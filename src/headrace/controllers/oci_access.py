@@ -77,8 +77,6 @@ class OciAccess:
             raise Stalled(INSECURE_REFUSED, text, condition=FETCH_FAILED)
         keychain = await self._keychain(repo, scope)
         proxy = await read_proxy(repo.metadata.namespace, repo.spec.proxy_secret_ref, scope)
-        if proxy is not None and proxy.scheme == "socks5":
-            raise Stalled("NotSupported", "a proxy of scheme socks5 is not supported yet", condition=FETCH_FAILED)
         if keychain is None:
             keychain = await self._identity(repo, repository, proxy, scope)
         trust = await read_trust(repo.metadata.namespace, repo.spec.cert_secret_ref, scope) or NO_TRUST

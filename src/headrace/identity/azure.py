@@ -74,6 +74,11 @@ class AzureSecret:
         )
 
     @property
+    def is_managed(self) -> bool:
+        """Whether it names an identity of the machine, which needs no secret."""
+        return not self.tenant or not (self.secret or self.certificate)
+
+    @property
     def identity(self) -> str:
         """Equal only for equal secrets."""
         parts = (self.tenant, self.client, self.secret, self.authority, str(self.send_chain))
@@ -138,7 +143,7 @@ class Azure:
 
     async def secret_token(self, secret: AzureSecret, scope: str, proxy: RemoteUrl | None = None) -> Token:
         """That of what a Secret names. Its authority is the Secret's choice, so it passes the tenants' gate."""
-        if not secret.tenant or not (secret.secret or secret.certificate):
+        if secret.is_managed:
             return await self._managed(scope, secret.client)
         url = self._token_url(secret.tenant, secret.authority)
         fields = {"client_id": secret.client, "scope": scope}

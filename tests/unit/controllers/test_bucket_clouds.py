@@ -191,6 +191,22 @@ async def test_containers_and_buckets_open_to_service_accounts(
                     assert error.reason == "FeatureGateDisabled"
 
 
+@pytest.mark.parametrize("provider", ["aws", "gcp", "azure"])
+async def test_nobody_uses_the_engines_identity_under_strict_tenancy(
+    store: ObjectStore, tmp_path: Path, provider: str
+) -> None:
+    endpoint = store.url if provider == "azure" else store.host
+    strict = WorkloadPolicy(object_level=True, own_identity=False)
+    async with buckets(tmp_path, workload=strict, provider=provider, endpoint=endpoint, bucketName="things") as made:
+        error = await made.failure(made.object())
+        assert isinstance(error, Stalled)
+        assert error.reason == "AccessDenied"
+        made.secret("managed", {"clientId": b"identity-of-the-node"})
+        if provider == "azure":
+            error = await made.failure(made.object(secretRef={"name": "managed"}))
+            assert (isinstance(error, Stalled), error.reason) == (True, "AccessDenied")
+
+
 @pytest.mark.spec("SRC-BKT-10")
 async def test_an_ldap_user_needs_name_and_password(cloud: Clouds, tmp_path: Path) -> None:
     sts = {"provider": "ldap", "endpoint": f"{cloud.url}/sts/", "secretRef": {"name": "ldap"}}
