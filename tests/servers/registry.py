@@ -39,7 +39,7 @@ class Fault:
     """What goes wrong with requests of `method` whose path contains `on`, the first `times` of them.
 
     `truncate` ends the connection after `after` bytes of the body, `stall` stops there for ever, `corrupt` changes one
-    byte, `status` answers with `status` and `headers`, `redirect` sends to `location` (with the path behind it if it
+    byte or answers with `body`, `status` answers with `status` and `headers`, `redirect` sends to `location` (with the path behind it if it
     ends with `/`), `grow` sends more than there is.
     """
 
@@ -276,7 +276,7 @@ class RegistryServer:
         if fault.kind == "corrupt":
             headers.popall("Content-Length", None)
             changed = fault.body or bytes([body[0] ^ 1]) + body[1:]
-            return web.Response(status=answer.status, headers=headers, body=changed)
+            return web.Response(status=200 if fault.body else answer.status, headers=headers, body=changed)
         return await self._broken(request, answer, body, fault)
 
     async def _broken(

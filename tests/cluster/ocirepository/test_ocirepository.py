@@ -141,7 +141,7 @@ async def test_a_moved_tag_is_fetched_and_announced(world: OciWorld) -> None:
     assert world.files(again.status.artifact) == {"a": b"2"}
     assert outcome.event_reason == "NewArtifact"
     assert world.scope is not None
-    [(_, message, conditions)] = world.scope.said
+    _, message, conditions = world.scope.said[-1]
     news = f"new revision 'latest@{moved.digest}' for '{world.server.address}/org/app:latest'"
     assert message == f"building artifact: {news}"
     assert conditions == (Condition("ArtifactOutdated", "True", "NewRevision", news),)

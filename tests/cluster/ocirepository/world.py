@@ -91,9 +91,7 @@ class Pusher:
         return await self.registry.push_blob(self.repository, data, media_type, self.access, timeout=TIMEOUT)
 
     async def manifest(self, tag: str, body: bytes, media_type: str = MANIFEST) -> Descriptor:
-        return await self.registry.push_manifest(
-            self.repository, tag, body, media_type, self.access, timeout=TIMEOUT
-        )
+        return await self.registry.push_manifest(self.repository, tag, body, media_type, self.access, timeout=TIMEOUT)
 
 
 @dataclass
@@ -225,8 +223,6 @@ async def oci_world(directory: Path, **options: Any) -> AsyncIterator[OciWorld]:
             changed=lambda *moved: changed.append(moved),
         )  # fmt: skip
         try:
-            yield OciWorld(
-                server, registry, remotes, store, Trees(store, clock), FakeCloud(), toolbox, changed
-            )
+            yield OciWorld(server, registry, remotes, store, Trees(store, clock), FakeCloud(), toolbox, changed)
         finally:
             await egress.close()
