@@ -10,7 +10,7 @@ import hashlib
 import io
 import tarfile
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ def chart_files(name: str = "app", version: str = "1.0.0", **more: str) -> dict[
     return {**files, **more}
 
 
-def package(files: dict[str, str | bytes], name: str = "app") -> bytes:
+def package(files: Mapping[str, str | bytes], name: str = "app") -> bytes:
     """A chart's archive as Helm makes them."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as tar:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,12 +118,15 @@ class HelmWorld:
 
     async def failure(self, obj: HelmChart | HelmRepository, causes: tuple[Cause, ...] = CREATED) -> StepError:
         try:
-            _, outcome = await self.run(obj, causes)
+            if isinstance(obj, HelmChart):
+                _, outcome = await self.run(obj, causes)
+            else:
+                _, outcome = await self.run(obj, causes)
         except StepError as error:
             return error
         raise AssertionError(f"the run succeeded: {outcome.message}")
 
-    async def tree(self, files: dict[str, str | bytes], *, kind: str = "GitRepository", revision: str = "") -> Artifact:
+    async def tree(self, files: Mapping[str, str | bytes], *, kind: str = "GitRepository", revision: str = "") -> Artifact:
         """The artifact of a source of files, and the object that has it."""
         revision = revision or f"main@sha1:{hashlib.sha1(repr(files).encode()).hexdigest()}"
 

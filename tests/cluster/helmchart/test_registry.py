@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -40,7 +41,7 @@ async def world(tmp_path: Path, registry: RegistryServer) -> AsyncIterator[HelmW
         yield made
 
 
-async def made_of(world: HelmWorld, registry: RegistryServer, **spec: object) -> None:
+async def made_of(world: HelmWorld, registry: RegistryServer, **spec: Any) -> None:
     """The HelmRepository `charts` of the registry: only data, nobody reconciles it."""
     repo = world.repository(url=registry.url("charts"), type="oci", insecure=True, **spec)
     world.put(world.repositories.kind.reference("default", "charts"), msgspec.to_builtins(repo))
@@ -142,7 +143,7 @@ async def test_a_signature_is_needed_and_what_is_verified_is_what_is_pulled(
     archive, digest = await push(world, registry, "1.0.0")
     key = new_key()
     world.secret("keys", key__pub=public_pem(key))
-    spec = {"version": "1.0.0", "verify": {"provider": "cosign", "secretRef": {"name": "keys"}}}
+    spec: dict[str, Any] = {"version": "1.0.0", "verify": {"provider": "cosign", "secretRef": {"name": "keys"}}}
     error = await world.failure(world.chart(**spec))
     verdict = failed(error, SOURCES, ())
     told = {condition.type: (condition.status, condition.reason) for condition in verdict.conditions}

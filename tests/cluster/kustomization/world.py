@@ -19,6 +19,7 @@ from headrace.apply.applied import AppliedStore
 from headrace.artifact.fetch import Fetcher
 from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
+from headrace.cli.helm import helm_controllers
 from headrace.cli.identities import identities
 from headrace.controllers.artifactgenerator import ArtifactGeneratorController
 from headrace.controllers.bucket import BucketController
@@ -32,6 +33,7 @@ from headrace.core.egress import Egress, EgressPolicy
 from headrace.core.random import Random
 from headrace.engine.access import ClusterAccess
 from headrace.engine.engine import Engine
+from headrace.engine.runner import AnyController
 from headrace.engine.settings import EngineSettings
 from headrace.kube.client import MERGE_PATCH, Client
 from headrace.kube.cluster import Clusters
@@ -47,6 +49,9 @@ from headrace.model.reference import Reference
 from headrace.model.trace import Trace
 from headrace.settings import Settings
 from headrace.source.git.remotes import Remotes
+from headrace.source.oci.registry import Registry
+from headrace.source.oci.remotes import OciRemotes
+from headrace.source.oci.versions import toolbox_tags
 from headrace.status.events import Events, Sink
 from headrace.status.writer import ApiStatusWriter
 from headrace.toolbox import KeyServices, Toolbox
@@ -127,7 +132,17 @@ async def running_engine(
         )
         consumers = Consumers()
         bucket_access = await stack.enter_async_context(_bucket_access(clusters, egress, clock))
-        controllers = [
+        issued = await stack.enter_async_context(identities(Settings(), clusters.management.client, egress, clock))
+        helm = helm_controllers(
+            clusters, toolbox, store, trees, egress, fetcher=Fetcher(egress), identities=issued, clock=clock,
+            registries=OciRemotes(
+                Registry(egress, clock), key=b"k" * 32, clock=clock, match_tags=toolbox_tags(toolbox),
+                changed=lambda *changed: engines[0].changed(*changed),
+            ),
+            changed=lambda *changed: engines[0].changed(*changed), requeue=30.0,
+        )  # fmt: skip
+        controllers: list[AnyController] = [
+            *helm,
             GitRepositoryController(remotes, store, trees, clock, consumers),
             BucketController(bucket_access, store, trees, consumers),
             ArtifactGeneratorController(

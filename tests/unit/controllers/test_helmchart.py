@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -85,7 +86,7 @@ async def test_the_very_version_is_taken_or_the_best_in_the_range(world: HelmWor
 
 @pytest.mark.spec("SRC-HCH-03")
 async def test_values_files_are_merged_in_order_and_the_version_gets_the_generation(world: HelmWorld) -> None:
-    prod = "replicas: 3\nimage:\n  tag: two\n  pull: Always\nlist: [c]\nodd: {1: 'yes', when: '2020-01-01', 'no': null}\n"
+    prod = "replicas: 3\nimage: {tag: two, pull: Always}\nlist: [c]\nodd: {1: 'yes', when: '2020-01-01', 'no': null}\n"
     world.server.add("app", "1.0.0", **{"prod.yaml": prod, "extra/more.yaml": "replicas: 4\nimage: {tag: null}\n"})
     await world.indexed()
     files = ["values.yaml", "prod.yaml", "extra/more.yaml"]
@@ -102,7 +103,7 @@ async def test_values_files_are_merged_in_order_and_the_version_gets_the_generat
     assert made["app/templates/config.yaml"].startswith(b"apiVersion: v1")
     assert done.status.artifact is not None
     assert done.status.artifact.path == "helmchart/default/app/app-1.0.0+7.tgz"
-    merged = "packaged 'app' chart with version '1.0.0+7' and merged values files [values.yaml prod.yaml extra/more.yaml]"
+    merged = "packaged 'app' chart with version '1.0.0+7' and merged values files [" + " ".join(files) + "]"
     assert (outcome.reason, outcome.message) == ("ChartPackageSucceeded", merged)
     assert done.status.observed_values_files == ()
 
@@ -131,7 +132,7 @@ async def test_a_missing_values_file_stalls_or_is_left_out(world: HelmWorld) -> 
     assert isinstance(error, Stalled)
     assert (error.reason, error.condition) == ("ValuesFilesError", "BuildFailed")
     assert error.message == "values files merge error: no values file found at path 'none.yaml'"
-    spec = {"valuesFiles": ["none.yaml", "prod.yaml"], "ignoreMissingValuesFiles": True}
+    spec: dict[str, Any] = {"valuesFiles": ["none.yaml", "prod.yaml"], "ignoreMissingValuesFiles": True}
     done, outcome = await world.run(world.chart(**spec))
     assert done.status.observed_values_files == ("prod.yaml",)
     assert outcome.message.endswith("merged values files [prod.yaml]")
@@ -191,7 +192,8 @@ async def test_two_objects_that_want_the_same_share_one_download(world: HelmWorl
     one, _ = await world.run(world.chart("one"))
     two, _ = await world.run(world.chart("two"))
     assert world.server.paths["/charts/app-1.0.0.tgz"] == 1
-    assert one.status.artifact is not None and two.status.artifact is not None
+    assert one.status.artifact is not None
+    assert two.status.artifact is not None
     inodes = {(world.store.root / a.path).stat().st_ino for a in (one.status.artifact, two.status.artifact)}
     assert len(inodes) == 1
 

@@ -90,7 +90,7 @@ async def test_the_revision_strategy_puts_the_hash_into_the_version(
     assert done.status.artifact is not None
     assert done.status.artifact.revision == f"1.0.0+{short}"
     assert yaml.safe_load(world.files(done)["app/Chart.yaml"])["version"] == f"1.0.0+{short}"
-    spec = {"reconcileStrategy": "Revision", "valuesFiles": ["charts/app/values.yaml"]}
+    spec: dict[str, Any] = {"reconcileStrategy": "Revision", "valuesFiles": ["charts/app/values.yaml"]}
     done, _ = await world.run(chart(world, kind=kind, generation=4, **spec))
     assert done.status.artifact is not None
     assert done.status.artifact.revision == f"1.0.0+{short}.4"
@@ -133,7 +133,7 @@ async def test_a_chart_is_subscribed_to_the_artifact_of_its_source(world: HelmWo
 async def test_values_files_are_read_from_the_root_of_the_source(world: HelmWorld) -> None:
     files = placed("charts/app", chart_files()) | {"envs/prod.yaml": "image: {tag: prod}\n"}
     await world.tree(files)
-    spec = {"valuesFiles": ["charts/app/values.yaml", "envs/prod.yaml"]}
+    spec: dict[str, Any] = {"valuesFiles": ["charts/app/values.yaml", "envs/prod.yaml"]}
     done, outcome = await world.run(chart(world, generation=2, **spec))
     values = yaml.safe_load(world.files(done)["app/values.yaml"])
     assert values["image"] == {"name": "app", "tag": "prod"}
