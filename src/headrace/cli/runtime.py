@@ -207,6 +207,7 @@ class Runtime:
             issued = await stack.enter_async_context(
                 identities(self._settings, clusters.management.client, egress, self._clock)
             )
+            self._metrics.tokens(issued.cache)
             controllers = self._controllers(clusters, toolbox, store, egress, applied, issued)
             self._controlled = tuple(controller.kind.kind for controller in controllers)
             engine = self._engine(clusters, controllers, sinks)

@@ -13,7 +13,7 @@ Series per object are written as text by hand: a client library takes 10 us for 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 from aiohttp import web
@@ -89,6 +89,17 @@ class _Lines(NamedTuple):
     info: str
 
 
+class TokenCounts(Protocol):
+    """A cache of tokens of clouds: what was asked of it so far, and how many it holds."""
+
+    hits: int
+    misses: int
+    failures: int
+    evictions: int
+
+    def __len__(self) -> int: ...
+
+
 class EngineMetrics:
     """Collects what the engine tells (it is the engine's `Metrics`) and what the watches show; writes the page."""
 
@@ -102,6 +113,7 @@ class EngineMetrics:
         self._gauges: dict[str, float] = dict.fromkeys(_GAUGES, 0)
         self._blocked = Histogram(WAIT_BUCKETS)
         self._lease = ""
+        self._tokens: TokenCounts | None = None
 
     # What the engine calls (engine.metrics.Metrics).
 
@@ -134,6 +146,10 @@ class EngineMetrics:
         """Whether this process holds the lease."""
         self._lease = lease
         self._gauges["leader_election_master_status"] = float(leads)
+
+    def tokens(self, counts: TokenCounts) -> None:
+        """Where tokens are kept from now on."""
+        self._tokens = counts
 
     def changed(self, reference: Reference, old: LiveObject | None, new: LiveObject | None) -> None:
         """A listener of the watches: keeps the lines of each object of ours."""
@@ -176,6 +192,25 @@ class EngineMetrics:
         yield from _head("headrace_loop_blocked_seconds", "histogram", "Times that the event loop was blocked.")
         yield from self._blocked.lines("headrace_loop_blocked_seconds", ())
         yield from self._request_lines()
+        yield from self._token_lines()
+
+    def _token_lines(self) -> Iterable[str]:
+        """As upstream's token cache, without its labels for single objects."""
+        found = self._tokens
+        if found is None:
+            return
+        succeeded = found.hits + found.misses - found.failures
+        for name, kind, text, values in (
+            ("gotk_token_cache_events_total", "counter", "Tokens asked for, by what was found.",
+             {'event_type="cache_hit"': found.hits, 'event_type="cache_miss"': found.misses}),
+            ("gotk_token_cache_requests_total", "counter", "Tokens asked for, by outcome.",
+             {'status="success"': succeeded, 'status="failure"': found.failures}),
+            ("gotk_token_cache_evictions_total", "counter", "Tokens dropped for want of room.",
+             {"": found.evictions}),
+            ("gotk_token_cached_items", "gauge", "Tokens kept.", {"": len(found)}),
+        ):  # fmt: skip
+            yield from _head(name, kind, text)
+            yield from (f"{name}{_braces(labels)} {value}" for labels, value in values.items())
 
     def _request_lines(self) -> Iterable[str]:
         yield from _head("headrace_api_requests_total", "counter", "Requests to API servers, as sent.")

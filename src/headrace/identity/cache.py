@@ -17,7 +17,8 @@ _PART_OF_LIFE = 0.8
 class TokenCache:
     """Values by what they were issued for. Whoever asks while one is being issued waits for that one.
 
-    `size` 0 keeps nothing. `hits` and `misses` count for the metrics, `evictions` those dropped for want of room.
+    `size` 0 keeps nothing. `hits`, `misses` and `failures` count for the metrics, `evictions` those dropped
+    for want of room.
     """
 
     def __init__(self, clock: Clock, *, size: int = 100, longest: float = 3600.0) -> None:
@@ -28,6 +29,7 @@ class TokenCache:
         self._issuing: dict[Hashable, asyncio.Lock] = {}
         self.hits = 0
         self.misses = 0
+        self.failures = 0
         self.evictions = 0
 
     def __len__(self) -> int:
@@ -50,7 +52,11 @@ class TokenCache:
             self._kept.move_to_end(key)
             return cast("T", known[0])
         self.misses += 1
-        value, expires = await issue()
+        try:
+            value, expires = await issue()
+        except BaseException:
+            self.failures += 1
+            raise
         now = self._clock.now()
         if self._size > 0:
             self._kept[key] = value, now + min((expires - now) * _PART_OF_LIFE, self._longest)

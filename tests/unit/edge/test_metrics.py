@@ -127,3 +127,25 @@ def test_every_lane_of_the_queue_has_its_waiting_time() -> None:
     metrics = EngineMetrics(RequestCounter())
     for lane in LANES:
         metrics.picked(lane, 0.5)
+
+
+def test_the_cache_of_tokens_is_shown_under_upstreams_names() -> None:
+    class Counts:
+        hits, misses, failures, evictions = 7, 3, 1, 2
+
+        def __len__(self) -> int:
+            return 5
+
+    metrics = EngineMetrics(RequestCounter())
+    assert "gotk_token" not in metrics.page()
+    metrics.tokens(Counts())
+    families = {family.name: family for family in text_string_to_metric_families(metrics.page())}
+    values = {
+        (sample.name, *sample.labels.values()): sample.value
+        for name, family in families.items() if name.startswith("gotk_token") for sample in family.samples
+    }  # fmt: skip
+    assert values == {
+        ("gotk_token_cache_events_total", "cache_hit"): 7, ("gotk_token_cache_events_total", "cache_miss"): 3,
+        ("gotk_token_cache_requests_total", "success"): 9, ("gotk_token_cache_requests_total", "failure"): 1,
+        ("gotk_token_cache_evictions_total",): 2, ("gotk_token_cached_items",): 5,
+    }  # fmt: skip
