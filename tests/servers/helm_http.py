@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import ssl
 import tarfile
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -62,11 +63,12 @@ class HelmServer:
     statuses: Counter[int] = field(default_factory=Counter)
     authorizations: list[str] = field(default_factory=list)
     port: int = 0
+    tls: ssl.SSLContext | None = None
     _runner: web.AppRunner | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def add(self, name: str = "app", version: str = "1.0.0", *, created: str = "2024-01-01T00:00:00Z",
             url: str = "", **more: str) -> bytes:  # fmt: skip
@@ -92,7 +94,7 @@ class HelmServer:
         app.router.add_get("/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -138,8 +140,8 @@ class HelmServer:
 
 
 @contextlib.asynccontextmanager
-async def helm_server() -> AsyncIterator[HelmServer]:
-    server = HelmServer()
+async def helm_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[HelmServer]:
+    server = HelmServer(tls=tls)
     await server.start()
     try:
         yield server

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +16,10 @@ from headrace.controllers.helmrepository import human_size
 from headrace.core.limits import HelmLimits
 from headrace.model.errors import Retry, Stalled
 from headrace.model.outcome import Condition
+from headrace.source.helm.calls import yaml_reader
+from headrace.source.helm.index import normalise
 from headrace.toolbox import Toolbox
+from tests.servers.certificates import Authority
 from tests.servers.helm_http import helm_server
 from tests.servers.helm_world import HelmWorld, helm_world
 from tests.servers.sources import INTERVAL, REQUESTED
@@ -236,3 +241,59 @@ async def test_a_redirect_to_another_server_gets_no_credentials(world: HelmWorld
 )
 async def test_sizes_are_written_as_flux_writes_them(size: int, shown: str) -> None:
     assert human_size(size) == shown
+
+
+SERVERS, CLIENTS = Authority("servers"), Authority("clients")
+
+
+@pytest.mark.spec("SRC-HRP-08", "SRC-COM-29")
+async def test_the_certificates_of_cert_secret_ref_win_over_those_of_secret_ref(
+    world: HelmWorld, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    context = SERVERS.server_context(folder, "127.0.0.1", client_ca=CLIENTS.certificate)
+    certificate, key = CLIENTS.issue("tester")
+    wrong_certificate, wrong_key = SERVERS.issue("stranger")
+    world.secret("right", ca__crt=SERVERS.certificate, tls__crt=certificate, tls__key=key)
+    world.secret("legacy", caFile=SERVERS.certificate, certFile=certificate, keyFile=key)
+    world.secret("wrong", ca__crt=CLIENTS.certificate, tls__crt=wrong_certificate, tls__key=wrong_key)
+    async with helm_server(context) as server:
+        server.add()
+        for name, spec in (
+            ("both", {"secretRef": {"name": "wrong"}, "certSecretRef": {"name": "right"}}),
+            ("deprecated", {"secretRef": {"name": "legacy"}}),
+        ):
+            done, _ = await world.run(world.repository(name, url=server.url, **spec))
+            assert done.status.artifact is not None
+        spec = {"secretRef": {"name": "legacy"}, "certSecretRef": {"name": "wrong"}}
+        error = await world.failure(world.repository("other", url=server.url, **spec))
+        assert (error.reason, error.condition) == ("Failed", "FetchFailed")
+        assert ": tls: " in error.message
+
+
+@pytest.mark.spec("SRC-COM-28")
+async def test_half_a_certificate_fails(world: HelmWorld) -> None:
+    world.secret("half", tls__crt=CLIENTS.certificate)
+    error = await world.failure(world.repository(certSecretRef={"name": "half"}))
+    assert (error.reason, error.condition) == ("AuthenticationFailed", "FetchFailed")
+
+
+async def test_a_large_index_costs_little_memory(tmp_path: Path, toolbox: Toolbox) -> None:
+    entry = "  - name: app-{0}\n    version: 1.0.{1}\n    description: {2}\n    urls: [a.tgz]\n"
+    source = tmp_path / "index.yaml"
+    with source.open("w") as file:
+        file.write("apiVersion: v1\nentries:\n")
+        for chart in range(300):
+            file.write(f"  app-{chart}:\n")
+            file.writelines(entry.format(chart, patch, "x" * 1000) for patch in range(10))
+    size = source.stat().st_size
+    tracemalloc.start()
+    try:
+        with (tmp_path / "out").open("wb") as target, tempfile.TemporaryFile() as scratch:
+            await normalise(source, target, scratch, yaml_reader(toolbox))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size > 3_000_000
+    assert peak < size / 2

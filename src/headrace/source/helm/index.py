@@ -30,7 +30,7 @@ ReadYaml = Callable[[bytes], Awaitable[bytes]]
 
 WHOLE_BYTES = 4 * MIB
 """The largest index of YAML that is read as a whole, because it is not written in blocks."""
-_BATCH_BYTES = 128 * 1024
+_BATCH_BYTES = 32 * 1024
 _ENTRIES = re.compile(rb'^  "entries": \{', re.MULTILINE)
 _NAME = re.compile(rb'^    ("(?:[^"\\\n]|\\.)*"): (\[)', re.MULTILINE)
 _END_OF_CHART = b"\n    ]"
