@@ -28,7 +28,7 @@ from headrace.model.objects import LiveObject, Metadata
 from headrace.model.outcome import Outcome
 from headrace.model.reference import Reference
 from headrace.model.trace import Cause
-from tests.servers.sources import CREATED, RecordedScope
+from tests.servers.sources import REQUESTED, RecordedScope
 
 
 @dataclass
@@ -55,8 +55,8 @@ class Buckets:
         body = {"metadata": metadata, "spec": {"interval": "1m"} | self.spec | spec}
         return msgspec.json.decode(msgspec.json.encode(body), type=Bucket)
 
-    async def run(self, obj: Bucket, causes: tuple[Cause, ...] = CREATED) -> tuple[Bucket, Outcome]:
-        """Reconcile; returns the object with its new status, and the outcome. Raises StepError."""
+    async def run(self, obj: Bucket, causes: tuple[Cause, ...] = REQUESTED) -> tuple[Bucket, Outcome]:
+        """Reconcile as if a person asked; returns the object with its new status, and the outcome. Raises StepError."""
         reference = self.controller.kind.reference(obj.metadata.namespace, obj.metadata.name)
         live = LiveObject(reference, self.controller.kind.api_version, obj.metadata, b"{}")
         self.scope = RecordedScope(live, causes, self.objects)
@@ -98,9 +98,11 @@ async def buckets(
     operators = Egress(operators_policy(environment))
     store = Store(directory / "data", "source.example:9090", clock, algorithm=algorithm)
     identities = Identities(cast("Accounts", accounts), operators, egress, environment, clock, TokenCache(clock))
-    access = BucketAccess(egress, clock, identities, workload or WorkloadPolicy())
+    access = BucketAccess(egress, clock, identities, workload or WorkloadPolicy(), key=b"k" * 32)
+    changed: list[tuple[Reference, str, str]] = []
     try:
-        yield Buckets(store, BucketController(access, store, Trees(store, clock)), spec)
+        controller = BucketController(access, store, Trees(store, clock), clock, lambda *moved: changed.append(moved))
+        yield Buckets(store, controller, spec)
     finally:
         await egress.close()
         await operators.close()

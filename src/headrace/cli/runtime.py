@@ -269,9 +269,9 @@ class Runtime:
             tokens=ServiceAccountTokens(clusters.management.client, self._clock),
         )  # fmt: skip
         policy = workload_policy(self._settings)
-        access = BucketAccess(egress, self._clock, issued, policy)
+        access = BucketAccess(egress, self._clock, issued, policy, key=store.installation_key())
         git_access = GitAccess(issued, policy)
-        bucket = BucketController(access, store, trees, consumers)
+        bucket = BucketController(access, store, trees, self._clock, moved, consumers)
         generator = ArtifactGeneratorController(
             clusters.management.client, toolbox, store, trees, clock=self._clock, random=self._random,
             policy=generator_policy(self._settings),

@@ -19,6 +19,7 @@ from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
 from headrace.controllers.bucket_access import CREDENTIALS, STS, BucketAccess, Opened
 from headrace.controllers.consumers import Consumers
+from headrace.controllers.source_polls import max_age
 from headrace.controllers.source_secrets import FETCH_FAILED, PROXY, TLS
 from headrace.controllers.source_storage import (
     SourceStorage,
@@ -27,6 +28,7 @@ from headrace.controllers.source_storage import (
     told_by_storage,
     withdrawn_unless,
 )
+from headrace.core.clock import Clock
 from headrace.core.duration import parse_duration
 from headrace.model.artifact import Artifact
 from headrace.model.errors import Retry
@@ -35,6 +37,7 @@ from headrace.model.read import Part
 from headrace.model.scope import Scope
 from headrace.source.bucket.errors import BucketError
 from headrace.source.bucket.index import Index, download, read_index
+from headrace.source.polls import Changed, Polls
 
 LATEST = "latest.tar.gz"
 """The name under which the current artifact of a bucket can always be had."""
@@ -49,8 +52,13 @@ class BucketController:
     parts: tuple[Part, ...] = (CREDENTIALS, PROXY, STS, TLS)
 
     def __init__(
-        self, access: BucketAccess, store: Store, trees: Trees, consumers: Consumers | None = None
-    ) -> None:
+        self, access: BucketAccess, store: Store, trees: Trees, clock: Clock, changed: Changed,
+        consumers: Consumers | None = None,
+    ) -> None:  # fmt: skip
+        self._clock = clock
+        self._polls: Polls[Index] = Polls(
+            "Bucket", digest=lambda index: index.digest, errors=BucketError, clock=clock, changed=changed
+        )
         self._access = access
         self._store = store
         self._storage = SourceStorage("bucket", store, trees, consumers)
@@ -95,10 +103,26 @@ class BucketController:
         return await scope.wait(opening, note="issuer of tokens")
 
     async def _index(self, bucket: Bucket, opened: Opened, scope: Scope) -> Index:
+        """The index of the bucket; those who name the same one with the same identity share a listing."""
         spec = bucket.spec
-        listing = read_index(opened.storage, spec.bucket_name, prefix=spec.prefix, ignore=spec.ignore)
+        age = max_age(bucket.metadata, parse_duration(spec.interval), scope.causes, self._clock)
+
+        def poll() -> Awaitable[Index]:
+            listing = read_index(opened.storage, spec.bucket_name, prefix=spec.prefix, ignore=spec.ignore)
+            return _within(listing, spec.timeout)
+
+        async def ask() -> Index:
+            answer = await self._polls.ask(opened.key, poll, max_age=age)
+            # Before a slot is free again, or the news of this very answer would wake us.
+            scope.record(answer.read)
+            return answer.value
+
         with scope.step("list"), _told(f"indexation of objects from bucket '{spec.bucket_name}' failed"):
-            return await scope.wait(_within(listing, spec.timeout), note="listing of the bucket")
+            known = self._polls.nowait(opened.key, max_age=age)
+            if known is not None:
+                scope.record(known.read)
+                return known.value
+            return await scope.wait(ask(), note="listing of the bucket")
 
     async def _renew(self, bucket: Bucket, opened: Opened, listed: Index, scope: Scope) -> Outcome:
         """Store the artifact of the index and say so."""
@@ -119,7 +143,7 @@ class BucketController:
         Buckets with the same server, name, identity and index share one download (SEC-49).
         """
         spec = bucket.spec
-        key = f"bucket {opened.key} {listed.revision('sha256')} {hash(listed.ignore_file)}"
+        key = f"bucket {opened.key} {listed.digest}"
 
         async def produce(directory: Path) -> None:
             work = download(opened.storage, listed, directory, scratch=self._store.scratch)

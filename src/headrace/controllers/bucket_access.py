@@ -75,9 +75,13 @@ class _Request:
 
 
 class BucketAccess:
-    """Opens buckets. `identities` are asked where the object brings no credentials."""
+    """Opens buckets. `identities` are asked where the object brings no credentials. `key` (32 bytes) keeps names that
+    are derived from credentials meaningless."""
 
-    def __init__(self, egress: Egress, clock: Clock, identities: Identities, policy: WorkloadPolicy) -> None:
+    def __init__(
+        self, egress: Egress, clock: Clock, identities: Identities, policy: WorkloadPolicy, *, key: bytes
+    ) -> None:
+        self._key = key
         self._egress = egress
         self._clock = clock
         self._identities = identities
@@ -98,7 +102,7 @@ class BucketAccess:
             raise Stalled("URLInvalid", str(error), condition=FETCH_FAILED) from error
         except ValueError as error:
             raise not_configured(error) from error
-        return Opened(storage, _key(request, identity))
+        return Opened(storage, hashlib.blake2b(_parts(request, identity), digest_size=16, key=self._key).hexdigest())
 
     async def _request(self, bucket: Bucket, scope: Scope) -> _Request:
         spec, namespace = bucket.spec, bucket.metadata.namespace
@@ -254,11 +258,11 @@ def _keep_secret(secret: Mapping[str, bytes]) -> None:
             secrecy.register(value)
 
 
-def _key(request: _Request, identity: bytes) -> str:
+def _parts(request: _Request, identity: bytes) -> bytes:
+    """Bytes that are equal only for equal buckets, ways, choices of objects and identities. A secret."""
     spec = request.bucket.spec
     parts = (request.provider, spec.endpoint, str(spec.insecure), spec.bucket_name, spec.prefix, spec.ignore or "")
     proxy = request.way.proxy
     way = (proxy.text, proxy.username) if proxy else ("", "")
     trust = request.way.trust
-    encoded = joined(*(part.encode() for part in (*parts, *way)), trust.ca, trust.certificate, identity)
-    return hashlib.sha256(encoded).hexdigest()
+    return joined(*(part.encode() for part in (*parts, *way)), trust.ca, trust.certificate, identity)

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from headrace.controllers import bucket as controller
 from headrace.model.errors import Retry, Stalled
 from tests.servers.buckets import Buckets, buckets
 from tests.servers.certificates import Authority
 from tests.servers.forward_proxy import ForwardProxy
 from tests.servers.s3 import REGION, S3Server, s3_server
+from tests.servers.sources import CREATED, INTERVAL
 
 from .conftest import SECRET
 
@@ -52,23 +54,49 @@ async def test_all_objects_become_the_artifact_and_their_etags_the_revision(
     )  # fmt: skip
 
 
+class Calls:
+    """How often the controller lists and downloads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[str] = []
+        for name in ("read_index", "download"):
+            monkeypatch.setattr(controller, name, self._counted(name, getattr(controller, name)))
+
+    def _counted(self, name: str, function: Any) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
+            self.made.append(name)
+            return function(*arguments, **more)
+
+        return call
+
+
 @pytest.mark.spec("SRC-BKT-02")
-async def test_an_equal_index_downloads_nothing(made: Buckets, server: S3Server, bucket: str) -> None:
+async def test_an_equal_index_downloads_nothing(
+    made: Buckets, server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Calls(monkeypatch)
     await filled(server, bucket, FILES)
-    proxy = ForwardProxy()
-    await proxy.start()
-    made.secret("proxy", {"address": proxy.address})
-    obj, _ = await made.run(made.object(proxySecretRef={"name": "proxy"}))
-    assert any("a.yaml" in line for line in proxy.requests)
-    before = made.files(obj.status.artifact)
-    proxy.requests.clear()
+    obj, _ = await made.run(made.object())
+    assert calls.made == ["read_index", "download"]
     again, outcome = await made.run(obj)
-    assert (again.status.artifact, outcome.event) == (obj.status.artifact, "")
-    assert [line for line in proxy.requests if "list-type=2" not in line] == []
-    assert made.files(again.status.artifact) == before
+    assert again.status.artifact == obj.status.artifact
+    assert outcome.event_reason == "ArtifactUpToDate"
+    assert calls.made == ["read_index", "download", "read_index"]
+    _, outcome = await made.run(obj, INTERVAL)
+    assert outcome.event == ""
     await server.put(bucket, "a.yaml", b"a: 2")
     changed, _ = await made.run(again)
     assert made.files(changed.status.artifact)["a.yaml"] == b"a: 2"
+
+
+async def test_a_bucket_is_reached_by_the_proxy_of_its_secret(made: Buckets, server: S3Server, bucket: str) -> None:
+    await filled(server, bucket, {"a": b"1"})
+    proxy = ForwardProxy(basic=("me", "proxy-password"))
+    await proxy.start()
+    made.secret("proxy", {"address": proxy.address, "username": b"me", "password": b"proxy-password"})
+    obj, _ = await made.run(made.object(proxySecretRef={"name": "proxy"}))
+    assert made.files(obj.status.artifact) == {"a": b"1"}
+    assert any(bucket in line for line in proxy.requests)
     await proxy.stop()
 
 
@@ -193,6 +221,22 @@ async def test_another_digest_algorithm_counts_from_the_next_change_on(
     assert changed.status.artifact is not None
     assert changed.status.artifact.revision.startswith("sha512:")
     assert changed.status.artifact.digest.startswith("sha512:")
+
+
+async def test_those_who_name_the_same_bucket_share_a_listing(
+    made: Buckets, server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Calls(monkeypatch)
+    await filled(server, bucket, {"a": b"1"})
+    for name in ("first", "second", "third"):
+        await made.run(made.object(name), CREATED)
+    assert calls.made == ["read_index", "download"]
+    made.secret("same-keys", SECRET)
+    await made.run(made.object("fourth", secretRef={"name": "same-keys"}), CREATED)
+    assert calls.made.count("read_index") == 1, "the identity counts, not where it is written"
+    await made.run(made.object("other", prefix="x"), CREATED)
+    await made.run(made.object("asked"))
+    assert calls.made.count("read_index") == 3
 
 
 async def test_objects_of_one_bucket_with_one_identity_share_their_content(

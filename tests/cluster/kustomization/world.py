@@ -144,7 +144,9 @@ async def running_engine(
         controllers: list[AnyController] = [
             *helm,
             GitRepositoryController(remotes, store, trees, clock, consumers),
-            BucketController(bucket_access, store, trees, consumers),
+            BucketController(
+                bucket_access, store, trees, clock, lambda *changed: engines[0].changed(*changed), consumers
+            ),
             ArtifactGeneratorController(
                 clusters.management.client, toolbox, store, trees, clock=clock, random=random
             ),
@@ -171,7 +173,7 @@ async def running_engine(
 async def _bucket_access(clusters: Clusters, egress: Egress, clock: Clock) -> AsyncIterator[BucketAccess]:
     client = clusters.management.client
     async with identities(Settings(), client, egress, clock) as issued:
-        yield BucketAccess(egress, clock, issued, WorkloadPolicy())
+        yield BucketAccess(egress, clock, issued, WorkloadPolicy(), key=b"k" * 32)
 
 
 async def _no_versions(constraint: str, versions: Any) -> list[str]:

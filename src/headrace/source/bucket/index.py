@@ -43,6 +43,11 @@ class Index:
             digest.update(f"{key} {self.objects[key].etag}\n".encode())
         return f"{algorithm}:{digest.hexdigest()}"
 
+    @property
+    def digest(self) -> str:
+        """What is compared between polls: the revision, and the ignore file, which is no part of it."""
+        return hashlib.sha256(self.revision("sha256").encode() + (self.ignore_file or b"")).hexdigest()
+
     def is_revision(self, revision: str) -> bool:
         """Whether this is the index of a revision, whatever algorithm that was written with (SRC-OPS-02)."""
         algorithm = revision.partition(":")[0]
