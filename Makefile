@@ -48,8 +48,8 @@ demo: build ## deliver examples/hello to an embedded cluster
 	$(BIN)/headrace get all --all-namespaces
 	$(BIN)/headrace tree kustomization/flux-system
 
-bench: build ## measure: N=100 apps, OUT=FILE for JSON
-	$(BIN)/python -m bench --n $(N) $(if $(OUT),--out $(OUT))
+bench: build ## measure: N=100 apps, SOURCE=git|oci, OUT=FILE for JSON
+	$(BIN)/python -m bench --n $(N) $(if $(SOURCE),--source $(SOURCE)) $(if $(OUT),--out $(OUT))
 
 # --- checks ----------------------------------------------------------------------------------------------------
 

@@ -11,12 +11,14 @@ from headrace.kube.client import Client
 
 _PLURALS = {
     "ConfigMap": "configmaps", "Deployment": "deployments", "Event": "events", "GitRepository": "gitrepositories",
+    "OCIRepository": "ocirepositories",
     "Ingress": "ingresses", "Kustomization": "kustomizations", "Namespace": "namespaces", "Service": "services",
     "ServiceAccount": "serviceaccounts", "ClusterRoleBinding": "clusterrolebindings",
     "CustomResourceDefinition": "customresourcedefinitions",
 }
 GROUPS = {
-    "gitrepositories": "source.toolkit.fluxcd.io/v1", "kustomizations": "kustomize.toolkit.fluxcd.io/v1",
+    "gitrepositories": "source.toolkit.fluxcd.io/v1", "ocirepositories": "source.toolkit.fluxcd.io/v1",
+    "kustomizations": "kustomize.toolkit.fluxcd.io/v1",
     "deployments": "apps/v1",
 }
 

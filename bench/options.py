@@ -21,6 +21,8 @@ class Options:
     """
 
     n: int = 100
+    source: str = "git"
+    """What the apps come from: `git`, or `oci` for artifacts in a registry."""
     phases: tuple[str, ...] = PHASES
     out: Path | None = None
     keep: bool = False
@@ -36,13 +38,14 @@ def parse(argv: Sequence[str]) -> Options:
     """Options of a command line; exits with usage for a bad one."""
     args = _parser().parse_args(argv)
     phases = tuple(phase for phase in PHASES if phase in args.phases)
-    return Options(n=args.n, phases=phases, out=args.out, keep=args.keep, profile=args.profile, audit=args.audit,
-                   idle=args.idle, timeout=args.timeout)
+    return Options(n=args.n, source=args.source, phases=phases, out=args.out, keep=args.keep, profile=args.profile,
+                   audit=args.audit, idle=args.idle, timeout=args.timeout)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure headrace on a real control plane.")
-    parser.add_argument("--n", type=_count, default=100, help="apps: a GitRepository and a Kustomization each")
+    parser.add_argument("--n", type=_count, default=100, help="apps: a source and a Kustomization each")
+    parser.add_argument("--source", choices=("git", "oci"), default="git", help="what the apps come from")
     parser.add_argument("--out", type=Path, help="write the measurements to this file as JSON")
     parser.add_argument("--phases", type=_phases, default=frozenset(PHASES), metavar="A,B",
                         help=f"only these of {', '.join(PHASES)} (upgrade, reconcile and commit need install)")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bench import workload
 from bench.api import Api
-from bench.repository import Repository
+from bench.releases import Release, Sources
 from bench.watch import Live, Watch
 
 COMMITS = 5
@@ -26,9 +26,9 @@ class Stage:
     n: int
     idle: float
     api: Api
-    apps: Repository
-    chain: Repository
-    address: str
+    apps: Release
+    chain: Release
+    kind: Sources
     sources: Watch
     deliveries: Watch
     links: Watch
@@ -39,17 +39,18 @@ class Stage:
         """The apps' names."""
         return [workload.app_name(index) for index in range(self.n)]
 
-    def url(self, repository: Repository) -> str:
-        """Where a repository is served."""
-        return f"{self.address}/{repository.name}.git"
+    def source(self, name: str, namespace: str, release: Release) -> workload.Object:
+        """The object that follows a release."""
+        return self.kind.manifest(name, namespace, release)
 
 
 async def install(stage: Stage) -> Details:
-    """Create every GitRepository and Kustomization; ends when all are Ready."""
+    """Create every source and Kustomization; ends when all are Ready."""
     async def create(name: str) -> None:
-        await stage.api.create(workload.git_repository(name, workload.NAMESPACE, stage.url(stage.apps)))
+        await stage.api.create(stage.source(name, workload.NAMESPACE, stage.apps))
         await stage.api.create(
-            workload.kustomization(name, workload.NAMESPACE, source=name, path=f"apps/{name}"))
+            workload.kustomization(
+            name, workload.NAMESPACE, source=name, path=f"apps/{name}", kind=stage.kind.kind))
 
     started = time.monotonic()
     await _each(stage.names, create)
@@ -60,14 +61,14 @@ async def install(stage: Stage) -> Details:
 
 
 async def upgrade(stage: Stage) -> Details:
-    """Push a commit that changes the Deployment of every app and ask for one GitRepository."""
+    """Push a commit that changes the Deployment of every app and ask for one source."""
     for name in stage.names:
         _change_image(stage, name, "1.1.0")
     revision = await stage.apps.commit("Release 1.1.0")
     started = time.monotonic()
     await stage.apps.push()
     pushed = time.monotonic() - started
-    await _request(stage, "gitrepositories", stage.names[0])
+    await _request(stage, stage.kind.plural, stage.names[0])
     await _at_revision(stage, revision)
     return {"pushed after": pushed}
 
@@ -94,12 +95,12 @@ async def reconcile(stage: Stage) -> Details:
 
 async def chain(stage: Stage) -> Details:
     """Create a row of Kustomizations, each depending on the one before it, the last one first."""
-    source = workload.git_repository("chain", workload.CHAIN_NAMESPACE, stage.url(stage.chain))
+    source = stage.source("chain", workload.CHAIN_NAMESPACE, stage.chain)
     names = link_names()
     await stage.api.create(source)
     for before, name in reversed(list(zip(["", *names], names, strict=False))):
         await stage.api.create(workload.kustomization(
-            name, workload.CHAIN_NAMESPACE, source="chain", path=name, depends_on=before))
+            name, workload.CHAIN_NAMESPACE, source="chain", path=name, depends_on=before, kind=stage.kind.kind))
     await stage.links.until_all(names, ready)
     return {}
 
@@ -114,7 +115,7 @@ async def commit(stage: Stage) -> Details:
         revision = await stage.apps.commit(f"Release {name} 1.2.{number}")
         started = time.monotonic()
         await stage.apps.push()
-        await _request(stage, "gitrepositories", stage.names[-1])
+        await _request(stage, stage.kind.plural, stage.names[-1])
         await stage.deployments.until(name, runs(image))
         delivered.append(time.monotonic() - started)
         await _at_revision(stage, revision)

@@ -33,17 +33,7 @@ class Repository:
 
     def write(self, path: str, objects: Iterable[workload.Object]) -> None:
         """Put one kustomization of these objects at `path`, a file each."""
-        directory = self.work / path
-        directory.mkdir(parents=True, exist_ok=True)
-        names = [self._write_object(directory, item) for item in objects]
-        kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": names}
-        (directory / "kustomization.yaml").write_text(yaml.dump(kustomization, Dumper=yaml.CSafeDumper))
-
-    @staticmethod
-    def _write_object(directory: Path, item: workload.Object) -> str:
-        name = f"{item['kind'].lower()}.yaml"
-        (directory / name).write_text(yaml.dump(item, Dumper=yaml.CSafeDumper, sort_keys=False))
-        return name
+        write_objects(self.work / path, objects)
 
     async def commit(self, message: str) -> str:
         """Commit all that changed; returns the revision as `status.artifact.revision` shows it. Not pushed yet."""
@@ -55,6 +45,20 @@ class Repository:
     async def push(self) -> None:
         """Make the commit visible to everybody."""
         await git("push", "--quiet", "origin", "main", cwd=self.work)
+
+
+def write_objects(directory: Path, objects: Iterable[workload.Object]) -> None:
+    """One kustomization of these objects in a folder, a file each."""
+    directory.mkdir(parents=True, exist_ok=True)
+    names = [_write_object(directory, item) for item in objects]
+    kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": names}
+    (directory / "kustomization.yaml").write_text(yaml.dump(kustomization, Dumper=yaml.CSafeDumper))
+
+
+def _write_object(directory: Path, item: workload.Object) -> str:
+    name = f"{item['kind'].lower()}.yaml"
+    (directory / name).write_text(yaml.dump(item, Dumper=yaml.CSafeDumper, sort_keys=False))
+    return name
 
 
 async def git(*arguments: str, cwd: Path | None = None) -> str:

@@ -24,9 +24,8 @@ from bench.options import Options
 from bench.phases import Stage
 from bench.processes import Processes
 from bench.profile import profiled
+from bench.releases import Release, Sources, served
 from bench.report import Measurement, render
-from bench.repository import Repository
-from bench.server import serve_public
 from bench.watch import Watch
 
 
@@ -64,14 +63,14 @@ async def run_observed(options: Options) -> tuple[list[Measurement], Counter[Req
 async def _on_cluster(options: Options, folder: Path, running: Cluster) -> tuple[list[Measurement], Counter[Request]]:
     await running.prepare((workload.NAMESPACE, workload.CHAIN_NAMESPACE, workload.MANDATORY_NAMESPACE))
     async with contextlib.AsyncExitStack() as stack:
-        watches = await _watch(running, stack)
+        kind = await stack.enter_async_context(served(options.source, folder))
+        watches = await _watch(running, stack, kind)
         floor = await _floor(options, running, watches) if options.floor and "install" in options.phases else None
-        apps, chain = await _repositories(folder, options.n)
-        address = await stack.enter_async_context(serve_public(folder / "served"))
+        apps, chain = await _releases(kind, options.n)
         kubeconfig = await running.engine_kubeconfig(folder)
-        engine = await stack.enter_async_context(_engine(kubeconfig, folder / "engine", address))
+        engine = await stack.enter_async_context(_engine(kubeconfig, folder / "engine", kind.host))
         stage = Stage(
-            n=options.n, idle=options.idle, api=running.api, apps=apps, chain=chain, address=f"http://{address}",
+            n=options.n, idle=options.idle, api=running.api, apps=apps, chain=chain, kind=kind,
             sources=watches.sources, deliveries=watches.deliveries, links=watches.links,
             deployments=watches.deployments,
         )
@@ -110,18 +109,18 @@ async def _bounded(phase: str, timeout: float, stage: Stage, engine: EngineProce
 
 
 def _unfinished(phase: str, timeout: float, stage: Stage) -> str:
-    watches = {"GitRepository": stage.sources, "Kustomization": stage.deliveries, "link": stage.links,
+    watches = {stage.kind.kind: stage.sources, "Kustomization": stage.deliveries, "link": stage.links,
                "Deployment": stage.deployments}
     open_ones = [f"{kind} {line}" for kind, watch in watches.items() for line in watch.unfinished()]
     shown = "\n  ".join(open_ones[:10])
     return f"{phase} was not done after {timeout:g} s; {len(open_ones)} objects are not there yet:\n  {shown}"
 
 
-async def _watch(running: Cluster, stack: contextlib.AsyncExitStack) -> _Watches:
+async def _watch(running: Cluster, stack: contextlib.AsyncExitStack, kind: Sources) -> _Watches:
     """Start all watches; they end with the stack."""
     watches = _Watches(Watch(), Watch(), Watch(), Watch(), Watch())
     followed = (
-        (watches.sources, "gitrepositories", workload.NAMESPACE),
+        (watches.sources, kind.plural, workload.NAMESPACE),
         (watches.deliveries, "kustomizations", workload.NAMESPACE),
         (watches.links, "kustomizations", workload.CHAIN_NAMESPACE),
         (watches.deployments, "deployments", workload.NAMESPACE),
@@ -141,18 +140,17 @@ async def _floor(options: Options, running: Cluster, watches: _Watches) -> float
     return seconds
 
 
-async def _repositories(folder: Path, n: int) -> tuple[Repository, Repository]:
-    """The repository of the apps and that of the chain, each with a first commit pushed."""
-    apps, chain = (Repository(folder / "served", name, folder / "work") for name in ("apps", "chain"))
+async def _releases(kind: Sources, n: int) -> tuple[Release, Release]:
+    """What the apps come from, and the chain, each with a first revision that is visible."""
+    apps, chain = await kind.release("apps"), await kind.release("chain")
     for index in range(n):
         name = workload.app_name(index)
         apps.write(f"apps/{name}", workload.app_objects(name, workload.NAMESPACE))
     for name in phases.link_names():
         chain.write(name, [workload.config_map(name, workload.CHAIN_NAMESPACE)])
-    for repository in (apps, chain):
-        await repository.create()
-        await repository.commit("First release")
-        await repository.push()
+    for release in (apps, chain):
+        await release.commit("First release")
+        await release.push()
     return apps, chain
 
 

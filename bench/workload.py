@@ -36,10 +36,18 @@ def git_repository(name: str, namespace: str, url: str) -> Object:
     return _object("source.toolkit.fluxcd.io/v1", "GitRepository", name, namespace, spec=spec)
 
 
-def kustomization(name: str, namespace: str, *, source: str, path: str, depends_on: str = "") -> Object:
+def oci_repository(name: str, namespace: str, url: str) -> Object:
+    """An OCIRepository that follows the tag latest and polls once an hour."""
+    spec = {"interval": "1h", "url": url, "ref": {"tag": "latest"}}
+    return _object("source.toolkit.fluxcd.io/v1", "OCIRepository", name, namespace, spec=spec)
+
+
+def kustomization(
+    name: str, namespace: str, *, source: str, path: str, depends_on: str = "", kind: str = "GitRepository"
+) -> Object:
     """A Kustomization with `wait: true` and an interval of an hour."""
     spec: Object = {"interval": "1h", "path": path, "prune": True, "wait": True, "timeout": "5m",
-                    "sourceRef": {"kind": "GitRepository", "name": source}}
+                    "sourceRef": {"kind": kind, "name": source}}
     if depends_on:
         spec["dependsOn"] = [{"name": depends_on}]
     return _object("kustomize.toolkit.fluxcd.io/v1", "Kustomization", name, namespace, spec=spec)
