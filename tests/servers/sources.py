@@ -128,14 +128,14 @@ class Sources:
     async def run(self, obj: GitRepository, causes: tuple[Cause, ...] = CREATED) -> tuple[GitRepository, Outcome]:
         """Reconcile; returns the object with its new status, and the outcome. Raises StepError."""
         reference = self.controller.kind.reference(obj.metadata.namespace, obj.metadata.name)
-        live = LiveObject(reference, self.controller.kind.api_version, obj.metadata, b"{}")
+        live = LiveObject(reference, self.controller.kind.api_version, obj.metadata, msgspec.json.encode(obj))
         self.scope = RecordedScope(live, causes, self.objects)
         outcome = await self.controller.reconcile(obj, self.scope)
         return self.with_status(obj, outcome.status), outcome
 
     def with_status(self, obj: GitRepository, change: dict[str, object]) -> GitRepository:
         content = msgspec.to_builtins(obj)
-        status = {**content.get("status", {}), **change}
+        status = {**content.get("status", {}), **change, "observedGeneration": obj.metadata.generation}
         content["status"] = {key: value for key, value in status.items() if value is not None}
         return msgspec.convert(content, GitRepository)
 

@@ -71,3 +71,63 @@ def test_a_default_account_for_tokens_needs_the_gate(flag: str) -> None:
     with pytest.raises(SettingsError, match=f"{flag} needs the feature gate ObjectLevelWorkloadIdentity"):
         load({flag: "tenant"}, env={})
     assert load({flag: "tenant", "object-level-workload-identity": "true"}, env={})
+
+
+SOURCE_FLAGS = {
+    "metrics-addr": ":8080", "events-addr": "", "health-addr": ":9440", "requeue-dependency": "30s",
+    "storage-path": "/data", "storage-addr": ":9090", "storage-adv-addr": "", "artifact-retention-ttl": "1m0s",
+    "artifact-retention-records": "2", "artifact-digest-algo": "sha256", "helm-index-max-size": "52428800",
+    "helm-chart-max-size": "10485760", "helm-chart-file-max-size": "5242880", "helm-cache-max-size": "0",
+    "helm-cache-ttl": "15m0s", "helm-cache-purge-interval": "1m0s", "token-cache-max-size": "100",
+    "token-cache-max-duration": "1h0m0s", "ssh-kex-algos": "", "ssh-hostkey-algos": "",
+    "interval-jitter-percentage": "5", "min-retry-delay": "750ms", "max-retry-delay": "15m0s",
+    "watch-all-namespaces": "true", "watch-label-selector": "", "kube-api-qps": "50.0", "kube-api-burst": "300",
+    "log-level": "info", "log-encoding": "json", "enable-leader-election": "false",
+    "leader-election-release-on-cancel": "true", "leader-election-lease-duration": "35s",
+    "leader-election-renew-deadline": "30s", "leader-election-retry-period": "5s", "default-service-account": "",
+    "feature-gates": "", "object-level-workload-identity": "false", "http-retry": "9",
+    "reconciliation-timeout": "10m0s", "source-watcher-requeue-dependency": "5s", "no-cross-namespace-refs": "false",
+    "external-artifact": "false",
+}  # fmt: skip
+"""Flags of upstream's source-controller and source-watcher, as sources.md section 5 has them, with their defaults."""
+
+SOURCE_ENVIRONMENT = {
+    "METRICS_ADDR": "metrics-addr", "EVENTS_ADDR": "events-addr", "STORAGE_PATH": "storage-path",
+    "STORAGE_ADDRESS": "storage-addr", "STORAGE_ADV_ADDR": "storage-adv-addr",
+    "RUNTIME_NAMESPACE": "runtime-namespace",
+}  # fmt: skip
+
+
+@pytest.mark.spec("SRC-OPS-01")
+@pytest.mark.parametrize("flag", SOURCE_FLAGS)
+def test_the_flags_of_the_source_controllers_have_their_defaults(flag: str) -> None:
+    assert FLAGS[flag].shown_default == SOURCE_FLAGS[flag]
+
+
+@pytest.mark.spec("SRC-OPS-01")
+@pytest.mark.parametrize("name", SOURCE_ENVIRONMENT)
+def test_the_environment_of_the_source_controllers_is_read_and_flags_beat_it(name: str) -> None:
+    leaf, given = FLAGS[SOURCE_ENVIRONMENT[name]], "http://given/"
+
+    def value(**flags: object) -> object:
+        settings = load({key.replace("_", "-"): said for key, said in flags.items()}, env={name: given})
+        return getattr(getattr(settings, leaf.section), leaf.name)
+
+    assert value() == given
+    assert value(**{leaf.name: "http://flag/"}) == "http://flag/"
+
+
+@pytest.mark.spec("SRC-OPS-01")
+def test_feature_gates_set_what_they_stand_for_unless_it_is_set_itself() -> None:
+    gates = {"feature-gates": "ExternalArtifact=true,ObjectLevelWorkloadIdentity=true,CacheSecretsAndConfigMaps=false"}
+    opened = load(gates, env={})
+    assert opened.engine.external_artifact
+    assert opened.tenancy.object_level_workload_identity
+    assert not load(gates | {"external-artifact": "false"}, env={}).engine.external_artifact
+    assert not load({"feature-gates": "ExternalArtifact=false"}, env={}).engine.external_artifact
+
+
+@pytest.mark.parametrize("text", ["Nothing=true", "ExternalArtifact", "StrictPostBuildSubstitutions=false"])
+def test_a_feature_gate_that_cannot_be_met_is_named(text: str) -> None:
+    with pytest.raises(SettingsError, match=text.partition("=")[0]):
+        load({"feature-gates": text}, env={})

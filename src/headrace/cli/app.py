@@ -4,16 +4,17 @@ that `headrace --help` and shell completion stay fast."""
 from __future__ import annotations
 
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from headrace.cli import flags
 from headrace.cli.exits import FAILED, INTERRUPTED, OK, CommandError
 from headrace.cli.output import Format, failure
-from headrace.core.duration import parse_duration
+from headrace.cli.parameters import AllNamespaces, Context, Kubeconfig, Namespace, Timeout, do, target_of
+from headrace.cli.source_commands import create_app, export_app
 
 app = typer.Typer(
     name="headrace",
@@ -25,13 +26,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 no cluster, 4 not found, 5 timed out, 6 refused, 130 interrupted.",
 )
 
-Kubeconfig = Annotated[
-    Path | None,
-    typer.Option("--kubeconfig", help="Kubeconfig file. Default: KUBECONFIG, the cluster of `up`, ~/.kube/config."),
-]
-Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", envvar="FLUX_SYSTEM_NAMESPACE", help="Namespace.")]
-AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces.")]
 Output = Annotated[Format, typer.Option("--output", "-o", help="Form of the output.")]
 Words = Annotated[list[str] | None, typer.Argument(metavar="[KIND [NAME]]...", help="ks, source git, KIND/NAME, all.")]
 Word = Annotated[list[str], typer.Argument(metavar="KIND NAME", help="KIND NAME or KIND/NAME.")]
@@ -44,9 +38,9 @@ LocalPath = Annotated[
     Path | None,
     typer.Option("--path", help="Local directory that matches spec.path. Default: the source's current artifact."),
 ]
-Timeout = Annotated[
-    float, typer.Option("--timeout", parser=parse_duration, metavar="DURATION", help="How long to wait, as 5m.")
-]
+
+app.add_typer(create_app, name="create")
+app.add_typer(export_app, name="export")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -75,18 +69,6 @@ def _usage_error(error: Exception) -> int:
     return code
 
 
-def _do(work: Coroutine[Any, Any, int]) -> None:
-    import asyncio
-
-    raise typer.Exit(asyncio.run(work))
-
-
-def _target(kubeconfig: Path | None, context: str | None, namespace: str, everywhere: bool = False) -> Any:
-    from headrace.cli.connect import Target
-
-    return Target(kubeconfig, context, "" if everywhere else namespace)
-
-
 @app.command()
 def up(
     source: Annotated[str, typer.Argument(metavar="[DIR|GIT-URL]", help="What to deliver.")] = ".",
@@ -103,7 +85,7 @@ def up(
     """Deliver a directory or a git repository to the embedded cluster, and keep delivering what is saved."""
     from headrace.cli.up import UpOptions, up
 
-    _do(up(UpOptions(source=source, path=path, branch=branch, interval=interval, ephemeral=ephemeral, once=once,
+    do(up(UpOptions(source=source, path=path, branch=branch, interval=interval, ephemeral=ephemeral, once=once,
                      timeout=timeout, verbose=verbose)))  # fmt: skip
 
 
@@ -116,7 +98,7 @@ def down(
     """Stop the embedded cluster, and the `headrace up` that serves it."""
     from headrace.cli.down import down
 
-    _do(down(delete=delete))
+    do(down(delete=delete))
 
 
 @app.command()
@@ -130,7 +112,7 @@ def run_(
     """Run the engine against a cluster, in the foreground. Settings also come from HEADRACE_<FLAG>."""
     from headrace.cli.run import run
 
-    _do(run(kubeconfig, context, config, settings))
+    do(run(kubeconfig, context, config, settings))
 
 
 @app.command()
@@ -145,7 +127,7 @@ def get(
     """List objects with revision, readiness and message."""
     from headrace.cli.get import get
 
-    _do(get(_target(kubeconfig, context, namespace, everywhere), words or [], output))
+    do(get(target_of(kubeconfig, context, namespace, everywhere), words or [], output))
 
 
 @app.command()
@@ -160,7 +142,7 @@ def reconcile(
     """Ask for a run now and wait until it has ended."""
     from headrace.cli.reconcile import reconcile
 
-    _do(reconcile(_target(kubeconfig, context, namespace), words, with_source=with_source, timeout=timeout))
+    do(reconcile(target_of(kubeconfig, context, namespace), words, with_source=with_source, timeout=timeout))
 
 
 @app.command()
@@ -170,7 +152,7 @@ def suspend(
     """Stop reconciling an object until it is resumed."""
     from headrace.cli.reconcile import suspend
 
-    _do(suspend(_target(kubeconfig, context, namespace), words))
+    do(suspend(target_of(kubeconfig, context, namespace), words))
 
 
 @app.command()
@@ -184,7 +166,7 @@ def resume(
     """Go on reconciling a suspended object and wait until it is Ready."""
     from headrace.cli.reconcile import resume
 
-    _do(resume(_target(kubeconfig, context, namespace), words, timeout=timeout))
+    do(resume(target_of(kubeconfig, context, namespace), words, timeout=timeout))
 
 
 @app.command()
@@ -198,7 +180,7 @@ def tree(
     """Show what a Kustomization has applied, nested ones included."""
     from headrace.cli.tree import tree
 
-    _do(tree(_target(kubeconfig, context, namespace), words, output))
+    do(tree(target_of(kubeconfig, context, namespace), words, output))
 
 
 @app.command()
@@ -212,7 +194,20 @@ def explain(
     """Say why an object is not Ready, since when, and the one thing that unblocks it."""
     from headrace.cli.explain.command import explain
 
-    _do(explain(_target(kubeconfig, context, namespace), words, output))
+    do(explain(target_of(kubeconfig, context, namespace), words, output))
+
+
+@app.command()
+def trace(
+    words: Annotated[list[str], typer.Argument(metavar="OBJECT", help="KIND NAME, KIND/NAME, KIND/NAMESPACE/NAME.")],
+    namespace: Namespace = "flux-system",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Say what delivers an object, from which source, at which revision."""
+    from headrace.cli.trace import trace
+
+    do(trace(target_of(kubeconfig, context, namespace), words))
 
 
 @app.command()
@@ -235,7 +230,7 @@ def build(
     from headrace.cli.kinds import kustomization_name
 
     options = BuildOptions(path=path, file=file, dry_run=dry_run, strict=strict)
-    _do(build(_target(kubeconfig, context, namespace), kustomization_name(words), options))
+    do(build(target_of(kubeconfig, context, namespace), kustomization_name(words), options))
 
 
 @app.command()
@@ -251,7 +246,7 @@ def diff(
     from headrace.cli.diff import diff
     from headrace.cli.kinds import kustomization_name
 
-    _do(diff(_target(kubeconfig, context, namespace), kustomization_name(words), path, file))
+    do(diff(target_of(kubeconfig, context, namespace), kustomization_name(words), path, file))
 
 
 @app.command()
@@ -268,7 +263,7 @@ def plan(
     from headrace.cli.kinds import kustomization_name
     from headrace.cli.plan import plan
 
-    _do(plan(_target(kubeconfig, context, namespace), kustomization_name(words), path, file, output))
+    do(plan(target_of(kubeconfig, context, namespace), kustomization_name(words), path, file, output))
 
 
 @app.command()
@@ -283,7 +278,7 @@ def adopt(
     """Show what would differ if headrace took over what Flux's kustomize-controller has delivered."""
     from headrace.cli.adopt import adopt
 
-    _do(adopt(_target(kubeconfig, context, namespace, everywhere), output, dry_run=dry_run))
+    do(adopt(target_of(kubeconfig, context, namespace, everywhere), output, dry_run=dry_run))
 
 
 @app.command()
@@ -321,7 +316,7 @@ def install(
         namespace=namespace, replicas=replicas, cluster_admin=cluster_admin, storage=storage,
         default_service_account=default_service_account, tenancy=tenancy, arguments=tuple(argument or ()), **chosen,
     )  # fmt: skip
-    _do(install(_target(kubeconfig, context, namespace), options, export=export, dry_run=dry_run))
+    do(install(target_of(kubeconfig, context, namespace), options, export=export, dry_run=dry_run))
 
 
 @app.command()
@@ -337,7 +332,7 @@ def uninstall(
 
     if not yes and not typer.confirm("remove headrace, its CRDs and all objects of them; keep what was delivered?"):
         raise typer.Abort
-    _do(uninstall(_target(kubeconfig, context, namespace), keep_crds=keep_crds))
+    do(uninstall(target_of(kubeconfig, context, namespace), keep_crds=keep_crds))
 
 
 @app.command()
@@ -350,7 +345,7 @@ def check(
     """Check the machine, the cluster, and what is installed and running."""
     from headrace.cli.check import check
 
-    _do(check(_target(kubeconfig, context, namespace), pre=pre))
+    do(check(target_of(kubeconfig, context, namespace), pre=pre))
 
 
 @app.command()
@@ -358,7 +353,7 @@ def version(output: Output = Format.TABLE) -> None:
     """Print the versions of headrace and of its programs."""
     from headrace.cli.version import version
 
-    _do(version(output))
+    do(version(output))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})

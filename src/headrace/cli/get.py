@@ -73,6 +73,6 @@ def object_table(info: KindInfo[Any], objects: Sequence[FluxObject], *, all_name
     rows = []
     for obj in objects:
         name = f"{info.singular}/{obj.metadata.name}" if prefix else obj.metadata.name
-        row = [name, shorten(obj.revision), str(obj.spec.suspend), obj.ready_status, shorten(obj.message)]
+        row = [name, shorten(obj.revision), str(obj.suspended), obj.ready_status, shorten(obj.message)]
         rows.append([obj.metadata.namespace, *row] if all_namespaces else row)
     return table(["NAMESPACE", *header] if all_namespaces else header, rows)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace import __version__
-from headrace.api.kinds import KINDS
+from headrace.api.kinds import EXTERNAL_ARTIFACT, KINDS
 from headrace.cli.tenancy_manifests import tenancy_manifests
 
 Manifest = dict[str, Any]
@@ -67,15 +67,16 @@ def service_account(options: InstallOptions) -> Manifest:
 
 
 def cluster_roles(options: InstallOptions) -> list[Manifest]:
-    """`headrace`: its own kinds, status and finalizers included; read access to everything, since whatever is
-    delivered is watched; events; impersonation of the accounts that objects name, and their tokens where those are to
-    leave the cluster."""
+    """`headrace`: its own kinds, status and finalizers included, and the ExternalArtifacts that it makes; read access
+    to everything, since whatever is delivered is watched; events; impersonation of the accounts that objects name, and
+    their tokens where those are to leave the cluster."""
     groups = sorted({info.group for info in KINDS.values()})
     plurals = sorted(info.plural for info in KINDS.values())
     rules = [
         _rule(groups, plurals, "get", "list", "watch", "patch"),
         _rule(groups, [f"{plural}/status" for plural in plurals], "patch"),
         _rule(["*"], ["*"], "get", "list", "watch"),
+        _rule([EXTERNAL_ARTIFACT.group], [EXTERNAL_ARTIFACT.plural], "create", "delete"),
         _rule([""], ["events"], "create", "patch"),
         _rule([""], ["serviceaccounts"], "impersonate"),
     ]

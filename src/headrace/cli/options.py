@@ -10,6 +10,7 @@ from headrace.controllers.generator_sources import GeneratorPolicy
 from headrace.controllers.kustomization import KustomizationOptions
 from headrace.controllers.source_artifact import SourcePolicy
 from headrace.controllers.targets import TargetPolicy
+from headrace.core.limits import HelmLimits
 from headrace.settings import Settings
 
 
@@ -60,6 +61,16 @@ def generator_policy(settings: Settings) -> GeneratorPolicy:
         no_cross_namespace_refs=settings.tenancy.no_cross_namespace_refs,
         requeue=settings.engine.source_watcher_requeue_dependency,
         timeout=settings.engine.reconciliation_timeout,
+    )
+
+
+def helm_limits(settings: Settings) -> HelmLimits:
+    """What is accepted of Helm repositories."""
+    chosen = settings.sources
+    return HelmLimits(
+        index_bytes=chosen.helm_index_max_size,
+        chart_bytes=chosen.helm_chart_max_size,
+        file_bytes=chosen.helm_chart_file_max_size,
     )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from headrace.api.kinds import KINDS, KindInfo
+from headrace.api.artifactgenerator import RECONCILE
+from headrace.api.kinds import ARTIFACT_GENERATOR, KINDS, KindInfo
 from headrace.api.meta import RECONCILE_REQUEST, SOURCE_GROUP
 from headrace.cli import kinds
 from headrace.cli.connect import FIELD_MANAGER, Connection, Target, connect, resource_of
@@ -66,16 +67,24 @@ async def _each(
 
 async def _suspend_one(connection: Connection, info: KindInfo[Any], namespace: str, name: str) -> int:
     action(f"suspending {info.singular} {name} in {namespace} namespace")
-    await _patch(connection, info, namespace, name, {"spec": {"suspend": True}})
+    await _patch(connection, info, namespace, name, _suspension(info, True))
     success(f"{info.singular} suspended")
     return OK
 
 
 async def _resume_one(connection: Connection, info: KindInfo[Any], namespace: str, name: str) -> int:
     action(f"resuming {info.singular} {name} in {namespace} namespace")
-    await _patch(connection, info, namespace, name, {"spec": {"suspend": False}})
+    await _patch(connection, info, namespace, name, _suspension(info, False))
     success(f"{info.singular} resumed")
     return await _wait(connection, info, namespace, name, lambda obj: obj.observed)
+
+
+def _suspension(info: KindInfo[Any], suspended: bool) -> dict[str, Any]:
+    """The patch that stops or resumes an object: most kinds have a field for it, the generator of artifacts an
+    annotation."""
+    if info is ARTIFACT_GENERATOR:
+        return {"metadata": {"annotations": {RECONCILE: "disabled" if suspended else None}}}
+    return {"spec": {"suspend": suspended}}
 
 
 async def _reconcile_one(connection: Connection, reference: Reference) -> int:
@@ -84,7 +93,7 @@ async def _reconcile_one(connection: Connection, reference: Reference) -> int:
         warning(f"{reference} is not reconciled by headrace; going on without it")
         return OK
     namespace, name = reference.namespace, reference.name
-    if view(await connection.get(info, namespace, name)).spec.suspend:
+    if view(await connection.get(info, namespace, name)).suspended:
         failure(f"resource is suspended: headrace resume {info.singular} {name} -n {namespace}")
         return FAILED
     action(f"annotating {info.kind} {name} in {namespace} namespace")

@@ -44,7 +44,7 @@ class Goal:
 
 def standing(obj: FluxObject) -> Standing:
     """How one object stands, from its own conditions."""
-    if obj.spec.suspend:
+    if obj.suspended:
         return Standing.READY
     if obj.stalled:
         return Standing.FAILED
@@ -76,7 +76,7 @@ def _behind(objects: Mapping[Reference, FluxObject], states: Mapping[Reference, 
     for reference, obj in objects.items():
         named = obj.source(SOURCE_GROUP)
         source = objects.get(named) if named is not None else None
-        if source is None or source.status.artifact is None or obj.spec.suspend:
+        if source is None or source.status.artifact is None or obj.suspended:
             continue
         if states[reference] is Standing.READY and source.revision != obj.status.last_applied_revision:
             return True

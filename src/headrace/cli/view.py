@@ -6,6 +6,8 @@ import re
 
 import msgspec
 
+from headrace.api.artifactgenerator import RECONCILE, GeneratedArtifact
+from headrace.api.kinds import EXTERNAL_ARTIFACT
 from headrace.api.meta import READY, RECONCILE_REQUEST, RECONCILING, STALLED, StatusCondition
 from headrace.model.artifact import Artifact
 from headrace.model.objects import LiveObject, Metadata
@@ -48,7 +50,7 @@ class FluxStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     last_applied_revision: str = ""
     last_attempted_revision: str = ""
     last_handled_reconcile_at: str = ""
-    inventory: FluxInventory | None = None
+    inventory: FluxInventory | tuple[GeneratedArtifact, ...] | None = None
 
 
 class FluxObject(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -88,6 +90,11 @@ class FluxObject(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         return reconciling is not None and reconciling.status == "True" and reconciling.reason == "Progressing"
 
     @property
+    def suspended(self) -> bool:
+        """Whether a person has stopped it, by its spec or, where that has no such field, by annotation."""
+        return self.spec.suspend or self.metadata.annotation(RECONCILE).lower() == "disabled"
+
+    @property
     def observed(self) -> bool:
         """Whether the conditions speak of the spec as it is, and of the newest request."""
         requested = self.metadata.annotation(RECONCILE_REQUEST)
@@ -107,7 +114,11 @@ class FluxObject(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     @property
     def inventory(self) -> tuple[InventoryEntry, ...]:
-        return self.status.inventory.entries if self.status.inventory else ()
+        inventory = self.status.inventory
+        if isinstance(inventory, tuple):
+            of = f"{EXTERNAL_ARTIFACT.group}_{EXTERNAL_ARTIFACT.kind}"
+            return tuple(InventoryEntry(f"{e.namespace}_{e.name}_{of}", "v1") for e in inventory)
+        return inventory.entries if inventory else ()
 
     def source(self, group: str) -> Reference | None:
         """The source that the object delivers from."""

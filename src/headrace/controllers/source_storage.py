@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from headrace.api.meta import SOURCE_GROUP
+from headrace.api.meta import SOURCE_GROUP, UNOBSERVED
 from headrace.artifact.pack import Packed
 from headrace.artifact.store import FILE, Integrity, Place, Store, stored_reference
 from headrace.artifact.trees import Trees
@@ -51,6 +51,7 @@ class SourceStorage:
 
     async def held(self, artifact: Artifact | None, scope: Scope) -> Artifact | None:
         """The artifact of the status, if its file is still what it was; None else (SRC-COM-20..22)."""
+        await begun(scope)
         if artifact is None:
             return None
         with scope.step("verify"):
@@ -169,6 +170,23 @@ def shown(artifact: Artifact) -> dict[str, object]:
 def was_requested(causes: Sequence[Cause]) -> bool:
     """Whether a person, or a webhook, asked for this run."""
     return any(cause.what == "requested" for cause in causes)
+
+
+class _Status(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    observed_generation: int = UNOBSERVED
+
+
+class _Object(msgspec.Struct, frozen=True, gc=False):
+    status: _Status = _Status()
+
+
+async def begun(scope: Scope) -> None:
+    """What a run is about, for a spec that no run has ended with yet (SRC-COM-10): seen only while it takes long."""
+    if scope.live.reference.group != SOURCE_GROUP:
+        return
+    new, old = scope.live.metadata.generation, scope.live.decode(_Object).status.observed_generation
+    if new != old:
+        await scope.progress("Progressing", f"processing object: new generation {old} -> {new}")
 
 
 async def announce(reason: str, news: str, scope: Scope) -> None:

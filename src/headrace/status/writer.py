@@ -81,10 +81,12 @@ class ApiStatusWriter:
             outcome, message=redact(outcome.message), conditions=_redacted(outcome.conditions))
         recovered = summary.recovered(conditions.decode(status_of(live)))
         written = await self._change(live, lambda _: summary.succeeded(outcome, rules))
-        message = outcome.event or (outcome.message if recovered else "")
+        message, reason = outcome.event, outcome.event_reason or outcome.reason
+        if recovered and (not message or _same_artifact(live, outcome)):
+            message, reason = outcome.message, outcome.reason
         if message:
             annotations = _revision(live, outcome.revision) | outcome.event_annotations
-            await self._event(written, NORMAL, outcome.event_reason or outcome.reason, message, annotations)
+            await self._event(written, NORMAL, reason, message, annotations)
         return written
 
     async def failed(self, live: LiveObject, error: StepError, next_after: float | None) -> LiveObject:
@@ -212,6 +214,14 @@ def status_of(live: LiveObject) -> Status:
     content = msgspec.json.decode(live.raw)
     status = content.get("status") if isinstance(content, dict) else None
     return status if isinstance(status, dict) else {}
+
+
+def _same_artifact(live: LiveObject, outcome: Outcome) -> bool:
+    """Whether a source has what it had: then the news is that it is well again (SRC-COM-25)."""
+    before, after = status_of(live).get("artifact"), outcome.status.get("artifact")
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return False
+    return bool(before.get("digest") == after.get("digest"))
 
 
 def _entries(live: LiveObject) -> dict[str, str]:

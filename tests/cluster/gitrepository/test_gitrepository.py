@@ -247,3 +247,58 @@ async def test_an_include_is_woken_by_what_it_waits_for(world: World, engine: Ru
     assert included["digest"] == late["status"]["artifact"]["digest"]
     assert not any(c["type"] == "IncludeUnavailable" for c in found["status"]["conditions"])
     assert found["status"]["observedInclude"] == [{"repository": {"name": "late"}}]
+
+
+@pytest.mark.spec("SRC-COM-10")
+async def test_a_new_generation_is_told_while_its_run_lasts(world: World, engine: RunningEngine) -> None:
+    world.commit({"a": "1"})
+    await world.source()
+    await ready(world)
+    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(0), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    await world.patch(GIT_REPOSITORY, "app", {"spec": {"url": f"http://127.0.0.1:{port}/x.git", "timeout": "45s"}})
+    found = await world.until(GIT_REPOSITORY, "app", lambda o: condition(o, "Reconciling"))
+    told = condition(found, "Reconciling")
+    assert (told["status"], told["reason"]) == ("True", "Progressing")
+    assert told["message"] == "processing object: new generation 1 -> 2"
+    assert found["status"]["observedGeneration"] == 1
+    assert condition(found, "Ready")["status"] == "True", "nothing is known to be new"
+    silent.close()
+
+
+@pytest.mark.spec("SRC-COM-25")
+async def test_a_recovery_with_the_same_content_is_an_event_of_its_own(world: World, engine: RunningEngine) -> None:
+    at = world.commit({"a": "1"})
+    await world.source()
+    first = await ready(world)
+    await world.patch(GIT_REPOSITORY, "app", {"spec": {"secretRef": {"name": "missing"}}})
+    await failing(world)
+    await world.patch(GIT_REPOSITORY, "app", {"spec": {"secretRef": None}})
+    again = await ready(world)
+    assert again["status"]["artifact"] == first["status"]["artifact"]
+    event = await world.until_event(f"stored artifact for revision '{at}'", kind="GitRepository")
+    assert (event["type"], event["reason"]) == ("Normal", "Succeeded")
+
+
+@pytest.mark.spec("SRC-OPS-05")
+async def test_an_engine_of_one_namespace_watches_and_serves_no_other(world: World, engine: RunningEngine) -> None:
+    other = f"{world.namespace}-other"
+    namespaces = await world.resource("v1", "Namespace")
+    await world.client.create(namespaces, "", msgspec.json.encode(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}}))  # fmt: skip
+    world.commit({"a": "1"})
+    spec = {"interval": "1h", "url": world.git.url(world.repository.name), "ref": {"branch": "main"}}
+    body = {"apiVersion": GIT_REPOSITORY.api_version, "kind": "GitRepository", "metadata": {"name": "app"},
+            "spec": spec}  # fmt: skip
+    resource = await world.resource(GIT_REPOSITORY.api_version, "GitRepository")
+    await world.client.create(resource, other, msgspec.json.encode(body))
+    await world.source()
+    await ready(world)
+    watched = engine.clusters.management.informers.all()
+    assert watched
+    assert {each.selection.namespace for each in watched if each.resource.namespaced} == {world.namespace}
+    untouched = await world.get(GIT_REPOSITORY.api_version, "GitRepository", "app", other)
+    assert untouched is not None
+    assert untouched["status"] == {"observedGeneration": -1}
+    assert "finalizers" not in untouched["metadata"]
+    await world.client.delete(namespaces, "", other)

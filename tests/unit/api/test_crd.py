@@ -170,3 +170,21 @@ def test_legacy_fields_are_in_the_stored_schema():
         "properties"
     ].keys()
     assert {"gitImplementation", "accessFrom"} <= schema_at(GIT_REPOSITORY, "spec")["properties"].keys()
+
+
+PRINTED = {
+    "GitRepository": "URL Age Ready Status",
+    "OCIRepository": "URL Ready Status Age",
+    "HelmRepository": "URL Age Ready Status",
+    "HelmChart": "Chart Version Source-Kind Source-Name Age Ready Status",
+    "Bucket": "Endpoint Age Ready Status",
+    "ExternalArtifact": "Age Ready Status Source",
+    "ArtifactGenerator": "Age Ready Status",
+}
+"""Printer columns of the sources, in order (sources.md section 2)."""
+
+
+@pytest.mark.spec("SRC-OPS-06")
+@pytest.mark.parametrize("kind", [k for k in KINDS.values() if "fluxcd-sources" in k.categories], ids=lambda k: k.kind)
+def test_sources_are_printed_in_the_columns_of_upstream(kind):
+    assert [name.replace(" ", "-") for name in columns(kind)] == PRINTED[kind.kind].split()

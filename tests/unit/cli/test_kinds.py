@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.api.kinds import KINDS
 from headrace.cli.exits import USAGE, CommandError
 from headrace.cli.kinds import parse_target, parse_targets
+
+
+ALL = [(info.kind, "") for info in KINDS.values()]
 
 
 @pytest.mark.parametrize(
@@ -21,8 +25,8 @@ from headrace.cli.kinds import parse_target, parse_targets
         pytest.param(["gitrepo", "ks"], [("GitRepository", ""), ("Kustomization", "")], id="two kinds"),
         pytest.param(["gitrepo", "a", "ks", "b"], [("GitRepository", "a"), ("Kustomization", "b")], id="two of each"),
         pytest.param(["ks", "a", "b"], [("Kustomization", "a"), ("Kustomization", "b")], id="two names"),
-        pytest.param([], [("GitRepository", ""), ("Kustomization", "")], id="nothing is everything"),
-        pytest.param(["all"], [("GitRepository", ""), ("Kustomization", "")], id="all"),
+        pytest.param([], ALL, id="nothing is everything"),
+        pytest.param(["all"], ALL, id="all"),
         pytest.param(
             ["kustomizations.kustomize.toolkit.fluxcd.io", "a"], [("Kustomization", "a")], id="plural with group"
         ),

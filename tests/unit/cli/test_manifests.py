@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from headrace.api.kinds import KINDS
 from headrace.cli.manifests import NAME, InstallOptions, manifests
 
 DEFAULT = InstallOptions()
@@ -25,13 +26,13 @@ def test_the_engine_may_write_only_its_own_objects_events_and_its_lease() -> Non
         for resource in rule["resources"]
         if {"create", "update", "patch", "delete", "deletecollection"} & set(rule["verbs"])
     }
-    assert writable == {
-        "events", "leases", "gitrepositories", "gitrepositories/status", "kustomizations", "kustomizations/status"
-    }  # fmt: skip
+    own = {info.plural for info in KINDS.values()}
+    assert writable == {"events", "leases", *own, *(f"{plural}/status" for plural in own)}
 
 
-def test_nothing_may_be_deleted_and_only_service_accounts_be_impersonated() -> None:
-    assert not any({"delete", "deletecollection", "*", "escalate", "bind"} & set(rule["verbs"]) for rule in rules())
+def test_only_external_artifacts_may_be_deleted_and_only_service_accounts_be_impersonated() -> None:
+    strong = {"delete", "deletecollection", "*", "escalate", "bind"}
+    assert [rule["resources"] for rule in rules() if strong & set(rule["verbs"])] == [["externalartifacts"]]
     assert [rule["resources"] for rule in rules() if "impersonate" in rule["verbs"]] == [["serviceaccounts"]]
 
 

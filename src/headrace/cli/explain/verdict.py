@@ -82,7 +82,7 @@ def judge_flux(obj: FluxObject) -> Verdict:
     if obj.metadata.deleting:
         return _replace(known, State.DELETING, since=obj.metadata.deletion_timestamp or "", follow=_inventory(obj),
                         unblock="let its finalizers finish: " + ", ".join(obj.metadata.finalizers or ()))  # fmt: skip
-    if obj.spec.suspend:
+    if obj.suspended:
         known = msgspec.structs.replace(known, reason="Suspended", message="spec.suspend is set", file="", since="")
         return _replace(known, State.SUSPENDED, unblock=_command("resume", obj))
     if ready is None or not obj.observed and not obj.stalled:
