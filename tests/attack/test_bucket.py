@@ -37,7 +37,8 @@ async def hostile(answer: Answer, directory: Path, **spec: Any) -> AsyncIterator
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     endpoint = f"127.0.0.1:{runner.addresses[0][1]}"
-    base: dict[str, Any] = {"endpoint": endpoint, "bucketName": "things", "insecure": True, "secretRef": {"name": "keys"}}
+    base: dict[str, Any] = {"endpoint": endpoint, "bucketName": "things", "insecure": True}
+    base["secretRef"] = {"name": "keys"}
     try:
         async with buckets(directory, **(base | spec)) as made:
             made.secret("keys", SECRET)

@@ -390,29 +390,33 @@ class Egress:
 
 
 async def _tunnel_by_connect(url: RemoteUrl, proxy: RemoteUrl, address: str) -> socket.socket:
-    """A tunnel through an HTTP proxy. The answer is read to its end and no further: servers may speak first."""
-    loop = asyncio.get_running_loop()
+    """A tunnel through an HTTP proxy."""
     made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     made.setblocking(False)
     try:
-        await loop.sock_connect(made, (address, proxy.port))
-        host = f"[{url.host}]" if ":" in url.host else url.host
-        target = f"{host}:{url.port}"
-        login = "".join(f"Proxy-{name}: {value}\r\n" for name, value in _proxy_headers(proxy).items())
-        await loop.sock_sendall(made, f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n".encode())
-        answer = b""
-        while not answer.endswith(b"\r\n\r\n"):
-            byte = await loop.sock_recv(made, 1)
-            answer += byte
-            if not byte or len(answer) > _PROXY_ANSWER:
-                raise ConnectionError(f"proxy '{proxy.host}' failed: it gives no answer of HTTP")
-        status = answer.partition(b" ")[2][:3]
-        if status != b"200":
-            raise ConnectionError(f"proxy '{proxy.host}' failed: it answered {status.decode('ascii', 'replace')}")
+        await asyncio.get_running_loop().sock_connect(made, (address, proxy.port))
+        await _ask_to_connect(made, url, proxy)
     except BaseException:
         made.close()
         raise
     return made
+
+
+async def _ask_to_connect(connection: socket.socket, url: RemoteUrl, proxy: RemoteUrl) -> None:
+    """The answer is read to its end and no further: the server behind may speak first. Raises ConnectionError."""
+    loop = asyncio.get_running_loop()
+    target = f"[{url.host}]:{url.port}" if ":" in url.host else f"{url.host}:{url.port}"
+    login = "".join(f"Proxy-{name}: {value}\r\n" for name, value in _proxy_headers(proxy).items())
+    await loop.sock_sendall(connection, f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n".encode())
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        byte = await loop.sock_recv(connection, 1)
+        answer += byte
+        if not byte or len(answer) > _PROXY_ANSWER:
+            raise ConnectionError(f"proxy '{proxy.host}' failed: it gives no answer of HTTP")
+    status = answer.partition(b" ")[2][:3]
+    if status != b"200":
+        raise ConnectionError(f"proxy '{proxy.host}' failed: it answered {status.decode('ascii', 'replace')}")
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -230,3 +230,18 @@ async def test_ssh_goes_by_a_proxy(world: Sources, socks: SocksProxy, kind: str)
     await world.egress.close()
     await server.stop()
     await forward.stop()
+
+
+@pytest.mark.spec("SRC-COM-31")
+async def test_an_http_proxy_that_refuses_ssh_is_told(world: Sources) -> None:
+    server = SshServer(world.server.root, [CLIENT])
+    await server.start()
+    forward = ForwardProxy(basic=("me", "socks-password"))
+    await forward.start()
+    world.secret("key", server.secret(CLIENT))
+    spec = with_proxy(world, forward, password=b"wrong-canary")
+    error = await world.failure(world.object(url=server.url(world.repo.name), secretRef={"name": "key"}, **spec))
+    assert "proxy '127.0.0.1' failed: it answered 407" in error.message
+    assert server.accepted == 0
+    await server.stop()
+    await forward.stop()
