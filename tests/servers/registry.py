@@ -39,8 +39,8 @@ class Fault:
     """What goes wrong with requests of `method` whose path contains `on`, the first `times` of them.
 
     `truncate` ends the connection after `after` bytes of the body, `stall` stops there for ever, `corrupt` changes one
-    byte or answers with `body`, `status` answers with `status` and `headers`, `redirect` sends to `location` (with the path behind it if it
-    ends with `/`), `grow` sends more than there is.
+    byte or answers with `body`, `status` answers with `status` and `headers`, `redirect` sends to `location` (with the
+    path behind it if it ends with `/`), `headers` replaces or drops headers, `grow` sends more than there is.
     """
 
     kind: str

@@ -49,7 +49,8 @@ async def server(tmp_path: Path) -> AsyncIterator[RegistryServer]:
 
 
 def login(server: RegistryServer, username: str = USER, password: str = PASSWORD, **more: object) -> Access:
-    return Access(keychain=Keychain(((server.address, Credential(username, password)),)), **more)  # type: ignore[arg-type]
+    keychain = Keychain(((server.address, Credential(username, password)),))
+    return Access(keychain=keychain, **more)  # type: ignore[arg-type]
 
 
 async def push(
@@ -162,8 +163,8 @@ async def test_a_token_is_fetched_again_when_its_life_ends(registry: Registry, t
         await registry.resolve(repository, "v1", Access(), timeout=10)
         # The registry is told of another key: what was given out is not taken any more.
         before = len(tokens.requests)
-        server.faults.append(Fault("status", "manifests", method="HEAD", status=401, times=1, headers={
-            "WWW-Authenticate": f'Bearer realm="{tokens.realm}",service="registry",error="invalid_token"'}))  # fmt: skip
+        refused = {"WWW-Authenticate": f'Bearer realm="{tokens.realm}",service="registry",error="invalid_token"'}
+        server.faults.append(Fault("status", "manifests", method="HEAD", status=401, times=1, headers=refused))
         await registry.resolve(repository, "v1", Access(), timeout=10)
         assert len(tokens.requests) == before + 1
 

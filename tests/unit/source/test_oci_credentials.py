@@ -77,7 +77,7 @@ def test_all_forms_of_an_entry_are_read() -> None:
     ],
 )
 def test_a_secret_of_no_use_is_refused_without_a_word_of_its_content(data: dict[str, bytes]) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="invalid secret") as caught:
         keychain_of([data])
     assert "hunter2" not in str(caught.value)
 
