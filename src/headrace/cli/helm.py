@@ -18,6 +18,7 @@ from headrace.controllers.oci_access import RegistryIdentities
 from headrace.controllers.oci_verification import OciVerification
 from headrace.core.clock import Clock
 from headrace.core.egress import Egress
+from headrace.core.limits import HELM, HelmLimits
 from headrace.engine.runner import AnyController
 from headrace.kube.cluster import Clusters
 from headrace.source.helm.build import ChartBuilder
@@ -42,17 +43,21 @@ def helm_controllers(
     changed: Changed,
     requeue: float,
     allow_insecure: bool = True,
+    verification: OciVerification | None = None,
+    limits: HelmLimits = HELM,
 ) -> tuple[AnyController, AnyController]:
-    """Those of HelmRepository and HelmChart."""
+    """Those of HelmRepository and HelmChart. `verification` is that of OCIRepositories, where there is one."""
     read, match = yaml_reader(toolbox), version_matcher(toolbox)
     indexes = Indexes(
-        store.scratch, store.installation_key(), read, clock, changed, algorithm=store.algorithm
+        store.scratch, store.installation_key(), read, clock, changed, algorithm=store.algorithm, limits=limits
     )
     access = HelmAccess(egress)
-    builder = ChartBuilder(read, match, store.scratch)
-    http = HttpCandidates(access, indexes, match, store, fetcher)
-    verification = OciVerification(registries.registry, toolbox)
-    oci = RegistryCharts(registries, identities, verification, clock, allow_insecure=allow_insecure)
+    builder = ChartBuilder(read, match, store.scratch, limits=limits)
+    http = HttpCandidates(access, indexes, match, store, fetcher, limits=limits)
+    oci = RegistryCharts(
+        registries, identities, verification or OciVerification(registries.registry, toolbox), clock,
+        allow_insecure=allow_insecure, limits=limits,
+    )  # fmt: skip
     remote = RemoteCharts(http, oci, builder, store)
     local = LocalCharts(trees, store, builder, ChartDependencies(WatchedRepositories(clusters), remote))
     repositories = HelmRepositoryController(access, indexes, store, trees, clock)
