@@ -14,7 +14,7 @@ from headrace.kube.errors import Forbidden
 from headrace.kube.lease import LEASES, held_now
 from headrace.model.objects import LiveObject
 
-_LEASE = re.compile(r"([a-z]+-controller)-leader-election(-[0-9a-f]{8})?")
+_LEASE = re.compile(r"([a-z]+-(?:controller|watcher))-leader-election(-[0-9a-f]{8})?")
 """`kustomize-controller-leader-election`; with a suffix for each shard (sources.md section 5)."""
 
 

@@ -12,6 +12,7 @@ from headrace.controllers.source_artifact import SourcePolicy
 from headrace.controllers.targets import TargetPolicy
 from headrace.core.limits import HelmLimits
 from headrace.settings import Settings
+from headrace.source.git.ssh_algorithms import SshAlgorithms
 
 
 def kustomization_options(settings: Settings) -> KustomizationOptions:
@@ -62,6 +63,11 @@ def generator_policy(settings: Settings) -> GeneratorPolicy:
         requeue=settings.engine.source_watcher_requeue_dependency,
         timeout=settings.engine.reconciliation_timeout,
     )
+
+
+def ssh_algorithms(settings: Settings) -> SshAlgorithms:
+    """What git over SSH may use."""
+    return SshAlgorithms(key_exchange=settings.sources.ssh_kex_algos, host_key=settings.sources.ssh_hostkey_algos)
 
 
 def helm_limits(settings: Settings) -> HelmLimits:

@@ -30,7 +30,13 @@ from headrace.cli.helm import helm_controllers
 from headrace.cli.identities import identities, workload_policy
 from headrace.cli.key_services import key_services
 from headrace.cli.oci import oci_controller, registries_of
-from headrace.cli.options import default_account, generator_policy, kustomization_options, no_remote_bases
+from headrace.cli.options import (
+    default_account,
+    generator_policy,
+    kustomization_options,
+    no_remote_bases,
+    ssh_algorithms,
+)
 from headrace.controllers.artifactgenerator import ArtifactGeneratorController
 from headrace.controllers.bucket import BucketController
 from headrace.controllers.bucket_access import BucketAccess
@@ -260,7 +266,7 @@ class Runtime:
         trees = Trees(store, self._clock, fetcher=fetcher, lost=lost, requeue=requeue)
         remotes = Remotes(
             store.mirrors, key=store.installation_key(), egress=egress, clock=self._clock,
-            match_versions=toolbox_versions(toolbox), changed=moved,
+            match_versions=toolbox_versions(toolbox), changed=moved, ssh_algorithms=ssh_algorithms(self._settings),
         )  # fmt: skip
         consumers = Consumers()
         kustomization = KustomizationController(

@@ -26,6 +26,7 @@ def lease(name: str, *, age: float = 1.0, holder: str = "pod_1") -> LiveObject:
     [
         pytest.param(lease(KUSTOMIZE), (), 1, id="alive"),
         pytest.param(lease(KUSTOMIZE + "-0a1b2c3d"), (), 1, id="a shard"),
+        pytest.param(lease("source-watcher-leader-election"), ("ArtifactGenerator",), 1, id="the source watcher"),
         pytest.param(lease(KUSTOMIZE, age=120.0), (), 0, id="run out"),
         pytest.param(lease(KUSTOMIZE, holder=""), (), 0, id="released"),
         pytest.param(lease(KUSTOMIZE), ("GitRepository",), 0, id="of a kind that is not served"),

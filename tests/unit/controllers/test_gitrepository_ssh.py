@@ -12,6 +12,7 @@ import pytest
 
 from headrace.api.gitrepository import GitRepository
 from headrace.model.errors import Retry
+from headrace.source.git.ssh_algorithms import SshAlgorithms
 from tests.servers.git_ssh import SshServer
 from tests.servers.sources import INTERVAL, REQUESTED, Sources, sources
 
@@ -221,3 +222,24 @@ async def test_the_address_of_an_ssh_server_is_checked_too(tmp_path: Path) -> No
         assert "is a loopback address" in error.message
         assert server.accepted == 0
         await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "works"),
+    [
+        pytest.param(SshAlgorithms(key_exchange=("curve25519-sha256",)), True, id="key exchange of both"),
+        pytest.param(SshAlgorithms(host_key=("rsa-sha2-512",)), False, id="host key of another sort"),
+        pytest.param(SshAlgorithms(key_exchange=("diffie-hellman-group1-sha1",)), False, id="old key exchange"),
+    ],
+)
+async def test_only_the_algorithms_that_operators_name_are_used(
+    world: Sources, server: SshServer, chosen: SshAlgorithms, works: bool
+) -> None:
+    world.repo.commit({"a": "1"})
+    world.remotes._ssh_algorithms = chosen  # the set-up of all tests has none
+    if works:
+        obj, _ = await world.run(repository(world, server))
+        assert obj.status.artifact is not None
+    else:
+        error = await world.failure(repository(world, server))
+        assert error.reason == "GitOperationFailed"

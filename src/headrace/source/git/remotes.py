@@ -37,6 +37,7 @@ from headrace.source.git.refs import (
     resolve,
     resolve_commit,
 )
+from headrace.source.git.ssh_algorithms import ANY, SshAlgorithms
 from headrace.source.git.submodules import DEPTH, Submodule, list_submodules, locate
 from headrace.source.git.transport import Transport
 
@@ -254,8 +255,10 @@ class Remotes:
         match_versions: MatchVersions,
         changed: Changed,
         limits: UnpackLimits = UNPACK,
+        ssh_algorithms: SshAlgorithms = ANY,
     ) -> None:
         self._directory = directory
+        self._ssh_algorithms = ssh_algorithms
         self._key = key
         self._egress = egress
         self._clock = clock
@@ -304,7 +307,7 @@ class Remotes:
         from headrace.source.git.ssh import SshConnections, SshTransport
 
         if self._connections is None:
-            self._connections = SshConnections(self._egress)
+            self._connections = SshConnections(self._egress, self._ssh_algorithms)
         return SshTransport(url, credentials.ssh, self._connections, credentials.proxy)
 
     async def resolve(self, remote: Remote, want: WantedRef, refs: Refs | None, timeout: float) -> Resolved:

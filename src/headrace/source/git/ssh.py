@@ -27,6 +27,7 @@ from headrace.source.git.credentials import SshIdentity
 from headrace.source.git.errors import AuthenticationRequired, GitError
 from headrace.source.git.pktline import FLUSH, ls_refs_request, parse_advertisement, parse_ls_refs
 from headrace.source.git.refs import RefTarget
+from headrace.source.git.ssh_algorithms import ANY, SshAlgorithms
 from headrace.source.git.transport import GitAccess
 
 logging.getLogger("asyncssh").setLevel(logging.WARNING)
@@ -52,7 +53,10 @@ KnownKeys = tuple[list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SS
 class _Connection:
     """The connection to one server with one identity, made when it is needed."""
 
-    def __init__(self, url: RemoteUrl, identity: SshIdentity, egress: Egress, proxy: RemoteUrl | None) -> None:
+    def __init__(
+        self, url: RemoteUrl, identity: SshIdentity, egress: Egress, proxy: RemoteUrl | None, algorithms: SshAlgorithms
+    ) -> None:
+        self._algorithms = algorithms
         self._url = url
         self._identity = identity
         self._egress = egress
@@ -116,7 +120,7 @@ class _Connection:
             agent_path=None,
             known_hosts=lambda host, addr, port: known, preferred_auth="publickey", gss_host=None,
             connect_timeout=_CONNECT_SECONDS, login_timeout=_CONNECT_SECONDS, keepalive_interval=_KEEPALIVE_SECONDS,
-            x509_trusted_certs=None, client_version=_AGENT,
+            x509_trusted_certs=None, client_version=_AGENT, **self._algorithms.options,
         )  # fmt: skip
 
     def _close_later(self) -> None:
@@ -140,8 +144,9 @@ class _Connection:
 class SshConnections:
     """The connections to all servers, shared by the repositories that are on the same server for the same user."""
 
-    def __init__(self, egress: Egress) -> None:
+    def __init__(self, egress: Egress, algorithms: SshAlgorithms = ANY) -> None:
         self._egress = egress
+        self._algorithms = algorithms
         self._connections: dict[bytes, _Connection] = {}
         egress.on_close(self.close)
 
@@ -151,7 +156,7 @@ class SshConnections:
         key = hashlib.sha256(joined(url.origin.encode(), identity.identity, *(part.encode() for part in way))).digest()
         found = self._connections.get(key)
         if found is None:
-            found = self._connections[key] = _Connection(url, identity, self._egress, proxy)
+            found = self._connections[key] = _Connection(url, identity, self._egress, proxy, self._algorithms)
         return found
 
     def close(self) -> None:
