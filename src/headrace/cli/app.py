@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from headrace.cli import flags
+from headrace.cli.artifact.commands import list_app, pull_app, push_app, tag_app
 from headrace.cli.exits import FAILED, INTERRUPTED, OK, CommandError
 from headrace.cli.output import Format, failure
 from headrace.cli.parameters import AllNamespaces, Context, Kubeconfig, Namespace, Timeout, do, target_of
@@ -41,6 +42,10 @@ LocalPath = Annotated[
 
 app.add_typer(create_app, name="create")
 app.add_typer(export_app, name="export")
+app.add_typer(push_app, name="push")
+app.add_typer(pull_app, name="pull")
+app.add_typer(tag_app, name="tag")
+app.add_typer(list_app, name="list")
 
 
 def run(argv: Sequence[str]) -> int:

@@ -1,0 +1,252 @@
+"""`headrace push|pull|tag|list|diff artifact` as processes, against a real registry."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from headrace.source.oci.manifest import FLUX_CONFIG, FLUX_CONTENT
+from headrace.source.oci.reference import Repository
+from tests.cluster.ocirepository.world import OciWorld, oci_world
+from tests.e2e.command_line import CommandLine, Done
+from tests.servers.registry import PASSWORD, USER
+
+pytestmark = pytest.mark.timeout(300)
+
+REVISION = "main@sha1:0123456789012345678901234567890123456789"
+ORIGIN = ("--source", "https://example.com/org/app.git", "--revision", REVISION)
+
+
+class Commands:
+    """The command line beside a registry that runs in this process; `app` are the files to be pushed."""
+
+    def __init__(self, home: Path, world: OciWorld) -> None:
+        self.line = CommandLine(home)
+        self.world = world
+        self.app = home / "app"
+        self.app.mkdir()
+
+    async def __call__(self, *argv: str | Path, stdin: str = "") -> Done:
+        return await asyncio.to_thread(self.line, *argv, stdin=stdin)
+
+    def write(self, name: str, text: str = "content\n") -> Path:
+        path = self.app / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def url(self, tag: str = "v1", path: str = "org/app") -> str:
+        return self.world.server.url(f"{path}:{tag}")
+
+    async def push(self, tag: str = "v1", *more: str | Path, path: Path | None = None, stdin: str = "") -> Done:
+        return await self("push", "artifact", self.url(tag), "--path", path or self.app, *ORIGIN, *more, stdin=stdin)
+
+    async def pushed_files(self, tag: str = "v1") -> list[str]:
+        """The names of the files in the layer of an artifact."""
+        image = await self.world.registry.image(self.repository, tag, self.world.pusher().access, timeout=20)
+        assert image.layers is not None
+        file = io.BytesIO()
+        await self.world.registry.blob(self.repository, image.layers[0], file, self.world.pusher().access, timeout=20)
+        with tarfile.open(fileobj=io.BytesIO(file.getvalue())) as tar:
+            return sorted(member.name for member in tar if member.isfile())
+
+    @property
+    def repository(self) -> Repository:
+        return Repository(self.world.server.address, "org/app")
+
+    def docker_config(self, config: dict[str, object]) -> None:
+        directory = Path(self.line.env["HOME"]) / ".docker"
+        directory.mkdir(exist_ok=True)
+        (directory / "config.json").write_text(json.dumps(config))
+
+
+@pytest.fixture
+async def headrace(tmp_path: Path) -> AsyncIterator[Commands]:
+    async with oci_world(tmp_path / "world") as world:
+        home = tmp_path / "home"
+        home.mkdir()
+        yield Commands(home, world)
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Commands]:
+    """With a registry that wants a password."""
+    async with oci_world(tmp_path / "world", password=True) as world:
+        home = tmp_path / "home"
+        home.mkdir()
+        yield Commands(home, world)
+
+
+# -- push ----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_pushed_is_delivered_by_an_ocirepository(headrace: Commands) -> None:
+    headrace.write("deploy/app.yaml", "kind: ConfigMap\n")
+    headrace.write("run.sh").chmod(0o755)
+    headrace.write("logo.png")
+    headrace.write(".git/config")
+    said = await headrace.push()
+    assert said.ok() == ""
+    obj, _ = await headrace.world.run(headrace.world.object(ref={"tag": "v1"}))
+    assert obj.status.artifact is not None
+    digest = obj.status.artifact.revision.removeprefix("v1@")
+    assert said.err.splitlines() == [
+        f"► pushing artifact to {headrace.repository}:v1",
+        f"✔ artifact successfully pushed to {headrace.repository}@{digest}",
+    ]
+    assert headrace.world.files(obj.status.artifact) == {
+        "deploy/app.yaml": b"kind: ConfigMap\n",
+        "run.sh": b"content\n",
+    }
+    assert obj.status.artifact.metadata is not None
+    assert obj.status.artifact.metadata["org.opencontainers.image.revision"] == REVISION
+    assert obj.status.artifact.metadata["org.opencontainers.image.source"] == "https://example.com/org/app.git"
+
+
+async def test_a_pushed_artifact_has_the_media_types_and_the_form_of_flux(headrace: Commands) -> None:
+    headrace.write("app.yaml")
+    told = (await headrace.push("v1", "-o", "json", "-a", "org.example/team=one", "-a", "note=a=b")).data()
+    registry, access = headrace.world.registry, headrace.world.pusher().access
+    content = await registry.manifest(headrace.repository, "v1", access, timeout=20)
+    manifest = content.manifest()
+    digest = content.descriptor.digest
+    assert told == {"url": f"oci://{headrace.repository}@{digest}", "repository": str(headrace.repository),
+                    "tag": "v1", "digest": digest}  # fmt: skip
+    assert manifest.config is not None
+    assert manifest.config.media_type == FLUX_CONFIG
+    assert manifest.layers is not None
+    assert [layer.media_type for layer in manifest.layers] == [FLUX_CONTENT]
+    assert manifest.annotations is not None
+    created = manifest.annotations.pop("org.opencontainers.image.created")
+    assert len(created) == len("2026-11-21T11:47:42Z")
+    assert manifest.annotations == {
+        "org.opencontainers.image.source": "https://example.com/org/app.git",
+        "org.opencontainers.image.revision": REVISION, "org.example/team": "one", "note": "a=b",
+    }  # fmt: skip
+    file = io.BytesIO()
+    await registry.blob(headrace.repository, manifest.layers[0], file, access, timeout=20)
+    config = await registry.blob_bytes(headrace.repository, manifest.config, access, timeout=20)
+    inner = gzip.decompress(file.getvalue())
+    import hashlib
+
+    assert json.loads(config)["rootfs"] == {
+        "type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(inner).hexdigest()}"],
+    }  # fmt: skip
+
+
+async def test_reproducible_artifacts_of_the_same_files_are_the_same(headrace: Commands) -> None:
+    headrace.write("app.yaml")
+    first = (await headrace.push("v1", "--reproducible", "-o", "json")).data()
+    (headrace.app / "app.yaml").touch()
+    second = (await headrace.push("v2", "--reproducible", "-o", "json")).data()
+    other = (await headrace.push("v3", "-o", "json")).data()
+    assert first["digest"] == second["digest"] != other["digest"]
+
+
+async def test_one_file_or_standard_input_is_pushed(headrace: Commands) -> None:
+    one = headrace.write("one.yaml")
+    headrace.write("two.yaml")
+    (await headrace.push("file", path=one)).ok()
+    assert await headrace.pushed_files("file") == ["one.yaml"]
+    (await headrace.push("stdin", path=Path("-"), stdin="kind: ConfigMap\n")).ok()
+    obj, _ = await headrace.world.run(headrace.world.object(ref={"tag": "stdin"}))
+    assert headrace.world.files(obj.status.artifact) == {"manifests.yaml": b"kind: ConfigMap\n"}
+
+
+async def test_ignore_paths_replace_what_is_left_out(headrace: Commands) -> None:
+    for name in ("app.yaml", "logo.png", "docs/a.md", "docs/keep.md", "x/secret.txt"):
+        headrace.write(name)
+    (await headrace.push("v1", "--ignore-paths", "docs/,!docs/keep.md", "--ignore-paths", "*.txt")).ok()
+    assert await headrace.pushed_files() == ["app.yaml", "docs/keep.md", "logo.png"]
+
+
+async def test_links_are_left_out_unless_they_are_resolved(headrace: Commands, tmp_path: Path) -> None:
+    headrace.write("real/app.yaml")
+    (headrace.app / "link.yaml").symlink_to("real/app.yaml")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "base.yaml").write_text("base\n")
+    (headrace.app / "base").symlink_to(outside)
+    (await headrace.push("plain")).ok()
+    assert await headrace.pushed_files("plain") == ["real/app.yaml"]
+    (await headrace.push("resolved", "--resolve-symlinks")).ok()
+    assert await headrace.pushed_files("resolved") == ["base/base.yaml", "link.yaml", "real/app.yaml"]
+    (headrace.app / "real/loop").symlink_to("..")
+    looped = await headrace.push("looped", "--resolve-symlinks")
+    assert looped.code == 1
+    assert "leads to a directory that it is in" in looped.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        (("https://registry.example/app:v1",), "oci://"),
+        (("oci://127.0.0.1:1/app:v1", "--path", "missing"), "must point to an existing directory or file"),
+        (("oci://127.0.0.1:1/app:v1", "-a", "wrong"), "must be in the format key=value"),
+        (("oci://127.0.0.1:1/app@sha256:" + "0" * 64,), "must name a tag"),
+        (("oci://127.0.0.1:1/App:v1",), "no name of a repository"),
+    ],
+)
+def test_a_push_that_cannot_be_is_a_usage_error(tmp_path: Path, argv: tuple[str, ...], wanted: str) -> None:
+    url, *more = argv
+    path = () if "--path" in more else ("--path", tmp_path)
+    said = CommandLine(tmp_path)("push", "artifact", url, *path, *ORIGIN, *more)
+    assert (said.code, wanted in said.err) == (2, True), said.said
+
+
+# -- credentials ---------------------------------------------------------------------------------------------------
+
+
+async def test_credentials_are_used_and_never_shown(guarded: Commands) -> None:
+    guarded.write("app.yaml")
+    denied = await guarded.push()
+    assert denied.code == 1
+    assert "denies access" in denied.err
+    wrong = await guarded.push("v1", "--creds", f"{USER}:wrong-password")
+    assert wrong.code == 1
+    assert "wrong-password" not in wrong.said
+    done = await guarded.push("v1", "--creds", f"{USER}:{PASSWORD}")
+    done.ok()
+    assert PASSWORD not in done.said
+    assert "logging in to registry with credentials" in done.err
+
+
+@pytest.mark.parametrize("form", ["auth", "username"])
+async def test_the_docker_configuration_is_used(guarded: Commands, form: str) -> None:
+    encoded_auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    entry = {"auth": encoded_auth} if form == "auth" else {"username": USER, "password": PASSWORD}
+    guarded.docker_config({"auths": {guarded.world.server.address: entry, "ghcr.io": {}}})
+    guarded.write("app.yaml")
+    (await guarded.push()).ok()
+
+
+@pytest.mark.parametrize("scope", ["registry", "everything"])
+async def test_credential_helpers_are_asked(guarded: Commands, tmp_path: Path, scope: str) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    answer = json.dumps({"ServerURL": "", "Username": USER, "Secret": PASSWORD})
+    helper = programs / "docker-credential-test"
+    helper.write_text(
+        "#!/bin/sh\nread server\n[ \"$1\" = get ] || exit 2\n"
+        f"case $server in {guarded.world.server.address}) echo '{answer}';;\n"
+        "*) echo 'credentials not found in native keychain'; exit 1;; esac\n"
+    )  # fmt: skip
+    helper.chmod(0o755)
+    guarded.line.env["PATH"] = f"{programs}:{guarded.line.env['PATH']}"
+    address = guarded.world.server.address
+    guarded.docker_config({"credHelpers": {address: "test"}} if scope == "registry" else {"credsStore": "test"})
+    guarded.write("app.yaml")
+    (await guarded.push()).ok()
+    helper.write_text(f"#!/bin/sh\necho '{PASSWORD}'; exit 3\n")
+    failed = await guarded.push("v2")
+    assert failed.code == 1
+    assert "'docker-credential-test' failed with exit code 3" in failed.err
+    assert PASSWORD not in failed.said
