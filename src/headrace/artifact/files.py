@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -46,8 +47,10 @@ def new_directory(folder: Path) -> Iterator[Path]:
 
 def link_over(source: Path, target: Path, scratch: Path) -> None:
     """Make `target` a hard link of `source`, replacing what is there in one step, durably."""
-    with new_directory(scratch) as folder:
-        link = folder / "link"
-        os.link(source, link)
+    link = scratch / f"link-{secrets.token_hex(16)}"
+    os.link(source, link)
+    try:
         link.replace(target)
+    finally:
+        link.unlink(missing_ok=True)  # renaming a link over another of the same file leaves both
     sync_directory(target.parent)

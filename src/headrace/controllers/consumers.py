@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from headrace.model.artifact import Tree
 from headrace.model.manifests import FileRead
 from headrace.model.reference import Reference
-from headrace.render.reads import changed_read
+from headrace.render.reads import Files
 
 
 class Consumers:
@@ -35,4 +35,5 @@ class Consumers:
 
 
 def _unconcerned(known: dict[Reference, tuple[FileRead, ...]], tree: Tree) -> frozenset[Reference]:
-    return frozenset(reader for reader, reads in known.items() if changed_read(reads, tree) is None)
+    files = Files(tree)
+    return frozenset(reader for reader, reads in known.items() if files.changed(reads) is None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -50,7 +50,7 @@ from headrace.model.read import Part
 from headrace.model.reference import REMOTE
 from headrace.model.scope import Scope
 from headrace.model.trace import Cause
-from headrace.source.git.checkout import Selection
+from headrace.source.git.checkout import Base, Selection
 from headrace.source.git.errors import (
     GitError,
     operation_failed,
@@ -100,8 +100,8 @@ class GitRepositoryController:
         """Poll, and when the commit or the selection of files is another one: fetch, pack, publish.
 
         Reasons: URLInvalid, NotSupported, FeatureGateDisabled (stalled), AuthenticationFailed, GitOperationFailed,
-        EmptyGitRepository, InvalidProviderConfiguration (FetchFailed), NotFound, NoArtifact (IncludeUnavailable), CopyFailure,
-        ArchiveOperationFailed (StorageOperationFailed).
+        EmptyGitRepository, InvalidProviderConfiguration (FetchFailed), NotFound, NoArtifact (IncludeUnavailable),
+        CopyFailure, ArchiveOperationFailed (StorageOperationFailed).
         """
         held = await self._storage.held(repo.status.artifact, scope)
         with withdrawn_unless(held, repo.status.artifact):
@@ -182,8 +182,10 @@ class GitRepositoryController:
                 commit = await scope.wait(remote.commit(target, timeout), note="commit from the git server")
 
             async def produce(directory: Path) -> None:
-                async with opened(included, self._trees) as inclusions:
-                    await self._remotes.check_out(remote, target, selection, directory, timeout, inclusions)
+                async with opened(included, self._trees) as inclusions, self._base(repo, included) as base:
+                    await self._remotes.check_out(
+                        remote, target, selection, directory, timeout, inclusions, base=base
+                    )
 
             key = f"{remote.key} {target.commit} {selection.key} {included.key}"
             packed = await self._store.content(key, produce)
@@ -194,6 +196,19 @@ class GitRepositoryController:
             )
             await self._forget_mirrors()
         return self._stored(repo, artifact, included, scope, subject=commit.subject, news=news)
+
+    @contextlib.asynccontextmanager
+    async def _base(self, repo: GitRepository, included: Included) -> AsyncIterator[Base | None]:
+        """The files of the artifact before this one, if they can serve for those that have not changed."""
+        before, spec, status = repo.status.artifact, repo.spec, repo.status
+        same = status.observed_ignore == spec.ignore and status.observed_sparse_checkout == spec.sparse_checkout
+        plain = not (included.entries or status.observed_include or status.observed_recurse_submodules)
+        digest = self._store.known_tar_digest(before.digest) if before and same and plain else ""
+        async with self._trees.opened(digest) as tree:
+            if tree is None or before is None:
+                yield None
+            else:
+                yield Base(before.revision.rpartition("sha1:")[2], tree.directory)
 
     async def _keep(self, repo: GitRepository, held: Artifact, included: Included, scope: Scope) -> Outcome:
         """Nothing moved."""

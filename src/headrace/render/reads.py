@@ -18,25 +18,49 @@ from headrace.model.manifests import FileRead
 FILE, DIRECTORY, LINK, ABSENT = "file", "dir", "link", "absent"
 
 
+class Files:
+    """What a tree holds, looked at once for all who have read the same. Blocks on the disk."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._root = str(tree.directory.resolve())
+        self._inside: dict[str, bool] = {}
+        self._found: dict[tuple[str, bool], tuple[str, str]] = {}
+
+    def changed(self, reads: Iterable[FileRead]) -> FileRead | None:
+        """The first read that gives something else here, or None when all are the same."""
+        return next((read for read in reads if not self._same(read)), None)
+
+    def _same(self, read: FileRead) -> bool:
+        key = read.path, bool(read.digest)
+        try:
+            found = self._found.get(key)
+            if found is None:
+                found = self._found[key] = self._look(read.path, whole=bool(read.digest))
+            return found == (read.kind, read.digest)
+        except (OSError, RuntimeError):
+            return False
+
+    def _look(self, relative: str, *, whole: bool) -> tuple[str, str]:
+        """Kind and, if `whole`, digest of what is at a path; both empty when the way there leads outside."""
+        path = Path(self._root, relative)
+        if not self._is_inside(path):
+            return "", ""
+        kind = _kind(path)
+        return kind, _digest(path, kind) if whole else ""
+
+    def _is_inside(self, path: Path) -> bool:
+        """Links above the last name are reads of their own, so following them says nothing new; none leads out."""
+        parent = str(path.parent)
+        inside = self._inside.get(parent)
+        if inside is None:
+            real = str(Path(parent).resolve())
+            inside = self._inside[parent] = real == self._root or real.startswith(self._root + os.sep)
+        return inside or str(path) == self._root
+
+
 def changed_read(reads: Iterable[FileRead], tree: Tree) -> FileRead | None:
     """The first read that gives something else in `tree`, or None when all are the same. Blocks on the disk."""
-    root = tree.directory.resolve()
-    for read in reads:
-        if not _same(root, read):
-            return read
-    return None
-
-
-def _same(root: Path, read: FileRead) -> bool:
-    path = root / read.path
-    try:
-        # Links above the last name are reads of their own, so following them says nothing new; none leads outside.
-        if not path.parent.resolve().is_relative_to(root) and path != root:
-            return False
-        kind = _kind(path)
-        return kind == read.kind and (not read.digest or _digest(path, kind) == read.digest)
-    except (OSError, RuntimeError):
-        return False
+    return Files(tree).changed(reads)
 
 
 def _kind(path: Path) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from headrace.model.artifact import Artifact
 from headrace.model.errors import Retry, Stalled
 from headrace.model.outcome import Condition
 from headrace.model.read import ABSENT
@@ -658,3 +660,45 @@ async def test_a_sparse_path_that_is_not_there_fails(world: Sources, path: str) 
     error = await world.failure(world.object(sparseCheckout=[path]))
     assert error.reason == "GitOperationFailed"
     assert f"failed to sparse checkout path '{path}': no such file or directory" in error.message
+
+
+# -- what a commit leaves as it was -----------------------------------------------------------------------------------
+
+
+def inode(world: Sources, artifact: Artifact, path: str) -> int:
+    """The file of an opened artifact, told from its copies."""
+    return (world.store.tree_path(world.store.known_tar_digest(artifact.digest)) / path).stat().st_ino
+
+
+async def test_files_that_a_commit_does_not_change_are_not_written_again(world: Sources) -> None:
+    world.repo.commit({"a/same": "1", "a/other": "1", "gone": "1", "run.sh": "1"})
+    obj, _ = await world.run(world.object())
+    before = obj.status.artifact
+    world.repo.commit({"a/other": "2", "gone": None, "new/file": "3"})
+    obj, _ = await world.run(obj, REQUESTED)
+    after = obj.status.artifact
+    assert before is not None
+    assert after is not None
+    assert world.files(after) == {"a/same": b"1", "a/other": b"2", "new/file": b"3", "run.sh": b"1"}
+    assert inode(world, after, "a/same") == inode(world, before, "a/same")
+    assert world.files(before)["a/other"] == b"1"
+
+
+async def test_what_another_ignore_takes_in_is_written_though_the_commit_did_not_change_it(world: Sources) -> None:
+    world.repo.commit({".sourceignore": "/left", "left": "1", "kept": "1"})
+    obj, _ = await world.run(world.object())
+    world.repo.commit({".sourceignore": "/kept"})
+    obj, _ = await world.run(obj, REQUESTED)
+    assert obj.status.artifact is not None
+    assert world.files(obj.status.artifact) == {".sourceignore": b"/kept", "left": b"1"}
+
+
+async def test_a_tree_that_is_not_open_any_more_is_no_base(world: Sources) -> None:
+    world.repo.commit({"a": "1", "b": "1"})
+    obj, _ = await world.run(world.object())
+    assert obj.status.artifact is not None
+    shutil.rmtree(world.store.tree_path(world.store.known_tar_digest(obj.status.artifact.digest)))
+    world.repo.commit({"b": "2"})
+    obj, _ = await world.run(obj, REQUESTED)
+    assert obj.status.artifact is not None
+    assert world.files(obj.status.artifact) == {"a": b"1", "b": b"2"}

@@ -61,6 +61,14 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class Base:
+    """A commit of the same mirror that was checked out with the same selection and nothing included, and where."""
+
+    commit: str
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
 class _Item:
     mode: str
     kind: str
@@ -102,15 +110,18 @@ async def read_links(mirror: Path, commit: str, timeout: float) -> dict[str, str
 
 async def check_out(
     mirror: Path, commit: str, selection: Selection, directory: Path, timeout: float, limits: UnpackLimits = UNPACK,
-    *, inclusions: Sequence[Inclusion] = (),
+    *, inclusions: Sequence[Inclusion] = (), base: Base | None = None,
 ) -> None:  # fmt: skip
     """Write the selected files of the commit below `directory`, which exists and is empty, then what is included.
+
+    Files that are the same in `base` become links of its files, which nobody writes to either.
 
     Raises GitError when the tree holds what is refused or is too large, or a sparse path is missing (SRC-GIT-31);
     CopyFailed; OSError as the file system does.
     """
     try:
-        items = await _list(mirror, commit, timeout)
+        items, changed = await asyncio.gather(
+            _list(mirror, commit, timeout), _changed(mirror, base, commit, timeout))
         prefixes = _sparse_prefixes(items, selection.sparse)
         present = {item.segments: item.is_directory for item in items if item.path.startswith(prefixes or "")}
         copies = await asyncio.to_thread(planned, inclusions, present)
@@ -118,7 +129,11 @@ async def check_out(
         if not selection.everything:
             files = await _ignore_files(mirror, items, timeout) + ignore_files_of(copies)
             ignore = Ignore(sorted(files, key=lambda file: file[0]), selection.ignore)
-        await _write(mirror, _select(items, prefixes, ignore), directory, timeout, limits)
+        selected = _select(items, prefixes, ignore)
+        _check_amounts(selected, limits)
+        if base is not None and changed is not None:
+            selected = await asyncio.to_thread(_link, base.directory, changed, selected, directory, limits)
+        await _write(mirror, selected, directory, timeout, limits)
         await asyncio.to_thread(write_copies, copies, ignore, directory, limits)
     except (SandboxError, ArchiveRefused, PathRefused) as error:
         raise GitError(f"unable to check out commit '{commit}': {error}") from error
@@ -175,15 +190,51 @@ def _prefixes(sparse: Sequence[str]) -> tuple[str, ...]:
     return () if "" in prefixes or "." in prefixes else prefixes
 
 
-async def _write(
-    mirror: Path, items: Sequence[_Item], directory: Path, timeout: float, limits: UnpackLimits
-) -> None:
-    """Directories and files in the order of the tree; sizes are known before, so too much is refused at once."""
-    blobs = [item for item in items if not item.is_directory]
-    if sum(item.size for item in blobs) > limits.total_bytes:
+def _check_amounts(items: Sequence[_Item], limits: UnpackLimits) -> None:
+    """Sizes are known before, so too much is refused at once."""
+    if sum(item.size for item in items) > limits.total_bytes:
         raise ArchiveRefused(f"more than {limits.total_bytes} bytes when unpacked")
     if len(items) > limits.files:
         raise ArchiveRefused(f"more than {limits.files} files and directories")
+
+
+async def _changed(mirror: Path, base: Base | None, commit: str, timeout: float) -> frozenset[str] | None:
+    """The paths at which the commit differs from the base; None when that cannot be told."""
+    if base is None:
+        return None
+    told = await git("diff-tree", "-r", "-z", "--name-only", "--no-renames", base.commit, commit, "--",
+                     cwd=mirror, timeout=timeout)  # fmt: skip
+    if told.code != 0:
+        return None
+    return frozenset(name.decode("utf-8", "surrogateescape") for name in told.stdout.split(b"\0") if name)
+
+
+def _link(
+    base: Path, changed: frozenset[str], items: Sequence[_Item], directory: Path, limits: UnpackLimits
+) -> list[_Item]:
+    """Link the files that the base has; what is left is to be written, the directories above it included."""
+    left: list[_Item] = []
+    with TreeWriter(directory, limits) as writer:
+        for item in items:
+            if item.is_directory:
+                writer.directory(item.path)
+            elif item.path in changed:
+                left.append(item)
+            else:
+                try:
+                    writer.link(item.path, base / item.path)
+                except OSError:
+                    left.append(item)
+    return left
+
+
+async def _write(
+    mirror: Path, items: Sequence[_Item], directory: Path, timeout: float, limits: UnpackLimits
+) -> None:
+    """Directories and files in the order of the tree."""
+    blobs = [item for item in items if not item.is_directory]
+    if not items:
+        return
 
     def consume(output: BinaryIO) -> None:
         with TreeWriter(directory, limits) as writer:

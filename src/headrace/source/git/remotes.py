@@ -21,7 +21,7 @@ from headrace.core.egress import Egress, RemoteUrl
 from headrace.core.limits import UNPACK, UnpackLimits
 from headrace.model.read import Read
 from headrace.model.reference import REMOTE, Reference
-from headrace.source.git.checkout import Commit, Selection, check_out, read_commit, read_links, read_object
+from headrace.source.git.checkout import Base, Commit, Selection, check_out, read_commit, read_links, read_object
 from headrace.source.git.credentials import Credentials
 from headrace.source.git.errors import AuthenticationRequired, EmptyRepository, GitError, RefNotFound
 from headrace.source.git.http import HttpTransport
@@ -224,13 +224,15 @@ class Remote:
 
     async def check_out(
         self, target: Resolved, selection: Selection, directory: Path, timeout: float, limits: UnpackLimits,
-        inclusions: Sequence[Inclusion] = (),
+        inclusions: Sequence[Inclusion] = (), *, base: Base | None = None,
     ) -> None:  # fmt: skip
         """Write the files of a commit. Raises GitError, CopyFailed, OSError."""
         await self.hold(target, timeout)
         async with self._fetching:
             mirror = self.mirror.directory
-            await check_out(mirror, target.commit, selection, directory, timeout, limits, inclusions=inclusions)
+            await check_out(
+                mirror, target.commit, selection, directory, timeout, limits, inclusions=inclusions, base=base
+            )
 
 
 def _tolerance(poll: _Poll, max_age: float) -> float:
@@ -332,13 +334,16 @@ class Remotes:
 
     async def check_out(
         self, remote: Remote, target: Resolved, selection: Selection, directory: Path, timeout: float,
-        inclusions: Sequence[Inclusion] = (),
+        inclusions: Sequence[Inclusion] = (), *, base: Base | None = None,
     ) -> None:  # fmt: skip
         """Write the selected files of the commit, and what is included, below an empty directory.
 
-        Raises GitError, CopyFailed, OSError.
+        With a `base` only what differs from it is written. Raises GitError, CopyFailed, OSError.
         """
-        await self._check_out(remote, target, selection, directory, timeout, inclusions)
+        if base is not None and not selection.submodules and remote.mirror.holds(base.commit):
+            await remote.check_out(target, selection, directory, timeout, self._limits, inclusions, base=base)
+        else:
+            await self._check_out(remote, target, selection, directory, timeout, inclusions)
 
     async def _check_out(
         self, remote: Remote, target: Resolved, selection: Selection, directory: Path, timeout: float,
