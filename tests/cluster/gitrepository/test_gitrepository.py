@@ -254,7 +254,12 @@ async def test_a_new_generation_is_told_while_its_run_lasts(world: World, engine
     world.commit({"a": "1"})
     await world.source()
     await ready(world)
-    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(0), "127.0.0.1", 0)
+    callers: list[asyncio.StreamWriter] = []
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        callers.append(writer)
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     await world.patch(GIT_REPOSITORY, "app", {"spec": {"url": f"http://127.0.0.1:{port}/x.git", "timeout": "45s"}})
     found = await world.until(GIT_REPOSITORY, "app", lambda o: condition(o, "Reconciling"))
@@ -264,6 +269,9 @@ async def test_a_new_generation_is_told_while_its_run_lasts(world: World, engine
     assert found["status"]["observedGeneration"] == 1
     assert condition(found, "Ready")["status"] == "True", "nothing is known to be new"
     silent.close()
+    for caller in callers:
+        caller.close()
+        await caller.wait_closed()
 
 
 @pytest.mark.spec("SRC-COM-25")
