@@ -33,6 +33,7 @@ from headrace.cli.oci import oci_controller, registries_of
 from headrace.cli.options import (
     default_account,
     generator_policy,
+    helm_limits,
     kustomization_options,
     no_remote_bases,
     ssh_algorithms,
@@ -291,6 +292,7 @@ class Runtime:
         helm = helm_controllers(
             clusters, toolbox, store, trees, egress, fetcher=fetcher, registries=registries, identities=issued,
             clock=self._clock, changed=moved, requeue=requeue, allow_insecure=not self._settings.enforces("registries"),
+            limits=helm_limits(self._settings),
         )  # fmt: skip
         return repository, oci, bucket, generator, *helm, kustomization
 
