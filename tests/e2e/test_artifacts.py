@@ -250,3 +250,135 @@ async def test_credential_helpers_are_asked(guarded: Commands, tmp_path: Path, s
     assert failed.code == 1
     assert "'docker-credential-test' failed with exit code 3" in failed.err
     assert PASSWORD not in failed.said
+
+
+# -- pull, tag, list, diff -----------------------------------------------------------------------------------------
+
+
+def flux_layer(files: dict[str, str]) -> bytes:
+    """A layer in the form that the flux command line gives it: modes, times and headers of tar are others than ours."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        root = tarfile.TarInfo("./")
+        root.type, root.mode = tarfile.DIRTYPE, 0o750
+        tar.addfile(root)
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(text), 0o640
+            entry.pax_headers = {"mtime": "1700000000.123456789"}
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return gzip.compress(raw.getvalue(), compresslevel=9)
+
+
+async def test_an_artifact_that_flux_has_written_is_pulled(headrace: Commands, tmp_path: Path) -> None:
+    annotations = {
+        "org.opencontainers.image.source": "https://example.com\x1b[31m",
+        "org.opencontainers.image.revision": REVISION,
+    }
+    long = "d/" * 60 + "long.yaml"
+    layers = ((FLUX_CONTENT, flux_layer({"app.yaml": "kind: A\n", long: "long\n"})),)
+    pushed = await headrace.world.pusher().push("v1", annotations=annotations, layers=layers)
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / "kept.txt").write_text("kept")
+    (output / "app.yaml").write_text("old")
+    said = await headrace("pull", "artifact", headrace.url(), "--output", output)
+    assert said.ok() == ""
+    assert said.err.splitlines() == [
+        f"► pulling artifact from {headrace.repository}:v1",
+        "✔ source https://example.com?[31m",
+        f"✔ revision {REVISION}",
+        f"✔ digest {headrace.repository}@{pushed.digest}",
+        f"✔ artifact content extracted to {output}",
+    ]
+    found = {str(file.relative_to(output)): file.read_text() for file in output.rglob("*") if file.is_file()}
+    assert found == {"app.yaml": "kind: A\n", long: "long\n", "kept.txt": "kept"}
+    by_digest = await headrace("pull", "artifact", headrace.world.server.url(f"org/app@{pushed.digest}"), "-o", output)
+    by_digest.ok()
+
+
+async def test_a_pull_writes_nothing_outside_of_its_directory(headrace: Commands, tmp_path: Path) -> None:
+    output, outside = tmp_path / "output", tmp_path / "outside"
+    output.mkdir()
+    outside.mkdir()
+    (output / "link").symlink_to(outside)
+    await headrace.world.pusher().push("up", {"../outside/x.yaml": "x"})
+    await headrace.world.pusher().push("through", {"link/x.yaml": "x"})
+    for tag in ("up", "through"):
+        assert (await headrace("pull", "artifact", headrace.url(tag), "-o", output)).code == 1
+    assert list(outside.iterdir()) == []
+
+
+async def test_what_is_not_there_cannot_be_pulled(headrace: Commands, tmp_path: Path) -> None:
+    assert (await headrace("pull", "artifact", headrace.url("missing"), "-o", tmp_path)).code == 4
+    nowhere = await headrace("pull", "artifact", headrace.url(), "-o", tmp_path / "missing")
+    assert (nowhere.code, "invalid output path" in nowhere.err) == (2, True)
+
+
+async def test_tags_are_given(headrace: Commands) -> None:
+    pushed = await headrace.world.pusher().push("v1")
+    said = await headrace("tag", "artifact", headrace.url(), "--tag", "latest,stable", "--tag", "prod")
+    said.ok()
+    assert f"✔ artifact tagged as {headrace.repository}:stable" in said.err.splitlines()
+    for tag in ("latest", "stable", "prod"):
+        found = await headrace.world.registry.resolve(
+            headrace.repository, tag, headrace.world.pusher().access, timeout=20
+        )
+        assert found.digest == pushed.digest
+    assert (await headrace("tag", "artifact", headrace.url(), "--tag", "no tag")).code == 2
+
+
+async def test_artifacts_are_listed_by_descending_tags(headrace: Commands) -> None:
+    pusher = headrace.world.pusher()
+    annotations = {"org.opencontainers.image.source": "here", "org.opencontainers.image.revision": REVISION}
+    digests = {
+        tag: (await pusher.push(tag, annotations=annotations)).digest
+        for tag in ("1.0.0", "1.2.0", "2.0.0-rc.1", "main")
+    }
+    await pusher.push("sha256-" + "0" * 64 + ".sig")
+    await pusher.push("sha256-" + "0" * 64)
+    url = headrace.world.server.url("org/app")
+    listed = (await headrace("list", "artifacts", url)).ok()
+    lines = [[cell.strip() for cell in line.split("\t")] for line in listed.splitlines()]
+    assert lines[0] == ["ARTIFACT", "DIGEST", "SOURCE", "REVISION", ""]
+    assert lines[1:] == [
+        [f"{headrace.repository}:{tag}", digests[tag], "here", REVISION, ""]
+        for tag in ("main", "2.0.0-rc.1", "1.2.0", "1.0.0")
+    ]
+    ranged = (await headrace("list", "artifact", url, "--filter-semver", ">=1.0.0", "-o", "json")).data()
+    assert [one["artifact"].rpartition(":")[2] for one in ranged] == ["1.2.0", "1.0.0"]
+    matching = (await headrace("list", "artifacts", url, "--filter-regex", "^(main|2)", "-o", "json")).data()
+    assert [one["artifact"].rpartition(":")[2] for one in matching] == ["main", "2.0.0-rc.1"]
+    assert (await headrace("list", "artifacts", url, "--filter-regex", "(")).code == 2
+    assert (await headrace("list", "artifacts", url, "--filter-semver", "nonsense")).code == 1
+
+
+async def test_files_are_compared_with_an_artifact_that_flux_has_written(headrace: Commands) -> None:
+    layers = ((FLUX_CONTENT, flux_layer({"app.yaml": "a: 1\nb: 2\n", "gone.yaml": "x: 1\n"})),)
+    await headrace.world.pusher().push("v1", layers=layers)
+    headrace.write("app.yaml", "a: 1\nb: 2\n")
+    gone = headrace.write("gone.yaml", "x: 1\n")
+    same = await headrace("diff", "artifact", headrace.url(), "--path", headrace.app)
+    assert same.ok() == ""
+    assert "no changes detected" in same.err
+    headrace.write("app.yaml", "a: 1\nb: 3\n")
+    headrace.write("new.yaml", "y: 1\n")
+    gone.unlink()
+    differs = await headrace("diff", "artifact", headrace.url(), "--path", headrace.app)
+    assert differs.code == 1
+    assert differs.out.splitlines() == [
+        "► app.yaml changed", "  @@ -1,2 +1,2 @@", "   a: 1", "  -b: 2", "  +b: 3", "",
+        "► gone.yaml removed", "  @@ -1 +0,0 @@", "  -x: 1", "",
+        "► new.yaml added", "  @@ -0,0 +1 @@", "  +y: 1", "",
+    ]  # fmt: skip
+    left_out = await headrace("diff", "artifact", headrace.url(), "--path", headrace.app, "--ignore-paths", "*")
+    assert left_out.code == 1
+    missing = await headrace("diff", "artifact", headrace.url("missing"), "--path", headrace.app)
+    assert missing.code > 1
+
+
+async def test_a_pushed_artifact_does_not_differ_from_its_files(headrace: Commands) -> None:
+    headrace.write("app.yaml")
+    headrace.write("dir/run.sh").chmod(0o755)
+    (await headrace.push()).ok()
+    (await headrace("diff", "artifact", headrace.url(), "--path", headrace.app)).ok()

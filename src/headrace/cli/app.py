@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from headrace.cli import flags
+from headrace.cli.artifact import commands as artifact
 from headrace.cli.artifact.commands import list_app, pull_app, push_app, tag_app
 from headrace.cli.exits import FAILED, INTERRUPTED, OK, CommandError
 from headrace.cli.output import Format, failure
@@ -240,14 +241,25 @@ def build(
 
 @app.command()
 def diff(
-    words: KsName,
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="kustomization NAME | artifact URL", help="ks NAME, ks/NAME, artifact oci://..."),
+    ],
     path: LocalPath = None,
     file: KsFile = None,
+    ignore_paths: artifact.IgnorePaths = None,
+    creds: artifact.Creds = "",
+    provider: artifact.ProviderOption = artifact.Provider.GENERIC,
+    insecure: artifact.Insecure = False,
+    timeout: Timeout = "5m",  # type: ignore[assignment]
     namespace: Namespace = "flux-system",
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Show what a delivery would change, field by field. Exit codes: 0 nothing, 1 something, more: it failed."""
+    """Show what a delivery would change, field by field; or how local files differ from an artifact of a registry.
+    Exit codes: 0 nothing, 1 something, more: it failed."""
+    if words[0] == "artifact":
+        do(artifact.diff(words[1:], path, ignore_paths, artifact.login_of(creds, provider, insecure, timeout)))
     from headrace.cli.diff import diff
     from headrace.cli.kinds import kustomization_name
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -146,3 +146,15 @@ def list_artifacts(
     from headrace.cli.artifact.listing import list_artifacts
 
     do(list_artifacts(url, semver, regex, output, login_of(creds, provider, insecure, timeout)))
+
+
+def diff(
+    words: Sequence[str], path: Path | None, ignore_paths: Sequence[str] | None, login: Login
+) -> Coroutine[Any, Any, int]:
+    """The work of `headrace diff artifact URL`. Raises CommandError(USAGE)."""
+    from headrace.cli.artifact.diff import diff_artifact
+    from headrace.cli.exits import USAGE, CommandError
+
+    if len(words) != 1:
+        raise CommandError("one artifact is required, as oci://REGISTRY/REPOSITORY:TAG", USAGE)
+    return diff_artifact(words[0], path, ignored(ignore_paths), login)
