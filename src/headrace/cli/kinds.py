@@ -11,7 +11,6 @@ from headrace.cli.exits import USAGE, CommandError
 
 _SOURCE_WORDS = {"git": "GitRepository", "oci": "OCIRepository", "helm": "HelmRepository", "chart": "HelmChart",
                  "bucket": "Bucket", "external": "ExternalArtifact"}  # fmt: skip
-_SUCCEEDED = {"GitRepository": "fetched", "Kustomization": "applied"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,9 @@ def sources() -> tuple[KindInfo[Any], ...]:
 
 def verb_of(info: KindInfo[Any]) -> str:
     """What has been done with the revision of a Ready object: `applied revision main@sha1:...`."""
-    return _SUCCEEDED.get(info.kind, "reconciled")
+    if info is KUSTOMIZATION:
+        return "applied"
+    return "fetched" if info in sources() else "reconciled"
 
 
 def parse_targets(words: Sequence[str]) -> tuple[Target, ...]:

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from headrace.api.kinds import KINDS
+from headrace.api.kinds import HELM_REPOSITORY, KINDS
 from headrace.api.meta import SOURCE_GROUP
 from headrace.cli.root import GIT_REPOSITORY_REFERENCE, KUSTOMIZATION_REFERENCE
 from headrace.cli.view import FluxObject, inventory_reference
@@ -46,6 +46,8 @@ def standing(obj: FluxObject) -> Standing:
     """How one object stands, from its own conditions."""
     if obj.suspended:
         return Standing.READY
+    if obj.unserved:
+        return _unserved(obj)
     if obj.stalled:
         return Standing.FAILED
     if obj.metadata.deleting or not obj.observed or obj.reconciling or obj.ready is None:
@@ -55,6 +57,14 @@ def standing(obj: FluxObject) -> Standing:
     if obj.ready.status == "Unknown":
         return Standing.MOVING
     return Standing.BLOCKED if obj.ready.reason == "DependencyNotReady" else Standing.FAILED
+
+
+def _unserved(obj: FluxObject) -> Standing:
+    """An object whose status is its producer's, who need not say which generation it speaks of, or nobody's."""
+    if obj.ready is not None and obj.ready.status == "False":
+        return Standing.FAILED
+    offers = obj.status.artifact is not None or obj.reference.kind == HELM_REPOSITORY.kind
+    return Standing.READY if offers else Standing.MOVING
 
 
 def overall(objects: Mapping[Reference, FluxObject], goal: Goal) -> Standing:
@@ -78,7 +88,7 @@ def _behind(objects: Mapping[Reference, FluxObject], states: Mapping[Reference, 
         source = objects.get(named) if named is not None else None
         if source is None or source.status.artifact is None or obj.suspended:
             continue
-        if states[reference] is Standing.READY and source.revision != obj.status.last_applied_revision:
+        if states[reference] is Standing.READY and source.revision != obj.source_revision:
             return True
     return False
 

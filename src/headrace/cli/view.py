@@ -7,7 +7,8 @@ import re
 import msgspec
 
 from headrace.api.artifactgenerator import RECONCILE, GeneratedArtifact
-from headrace.api.kinds import EXTERNAL_ARTIFACT
+from headrace.api.helmrepository import OCI_TYPE
+from headrace.api.kinds import EXTERNAL_ARTIFACT, HELM_REPOSITORY
 from headrace.api.meta import READY, RECONCILE_REQUEST, RECONCILING, STALLED, StatusCondition
 from headrace.model.artifact import Artifact
 from headrace.model.objects import LiveObject, Metadata
@@ -32,6 +33,7 @@ class FluxSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     interval: str = ""
     path: str = ""
     url: str = ""
+    type: str = ""
     source_ref: NamedReference | None = None
     depends_on: tuple[NamedReference, ...] = ()
     kube_config: msgspec.Raw | None = None
@@ -49,6 +51,7 @@ class FluxStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     artifact: Artifact | None = None
     last_applied_revision: str = ""
     last_attempted_revision: str = ""
+    observed_source_artifact_revision: str = ""
     last_handled_reconcile_at: str = ""
     inventory: FluxInventory | tuple[GeneratedArtifact, ...] | None = None
 
@@ -107,6 +110,17 @@ class FluxObject(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         if self.status.artifact is not None:
             return self.status.artifact.revision
         return self.status.last_applied_revision
+
+    @property
+    def source_revision(self) -> str:
+        """The revision of its source that the object has dealt with; that of a chart is another one than its own."""
+        return self.status.last_applied_revision or self.status.observed_source_artifact_revision
+
+    @property
+    def unserved(self) -> bool:
+        """Whether no controller of ours ever writes its status: a registry of charts, what others produce."""
+        of_registry = self.kind == HELM_REPOSITORY.kind and self.spec.type == OCI_TYPE
+        return of_registry or self.kind == EXTERNAL_ARTIFACT.kind
 
     @property
     def message(self) -> str:

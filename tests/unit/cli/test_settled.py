@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from headrace.api.meta import StatusCondition
+from headrace.api.meta import SOURCE_GROUP, StatusCondition
 from headrace.cli.root import GIT_REPOSITORY_REFERENCE, KUSTOMIZATION_REFERENCE
 from headrace.cli.settled import Goal, Standing, overall, standing
 from headrace.cli.view import FluxInventory, FluxObject, FluxSpec, FluxStatus, NamedReference
@@ -49,6 +51,20 @@ def seen(*objects: FluxObject, goal: Goal = Goal(request="token", revision=NEW))
     return overall({obj.reference: obj for obj in objects}, goal)
 
 
+def other(kind: str, *conditions: StatusCondition, spec: FluxSpec = FluxSpec(), **status: Any) -> FluxObject:  # noqa: B008
+    """A source of another kind, named `app`."""
+    reference = Reference(SOURCE_GROUP, kind, "flux-system", "app")
+    found = FluxStatus(conditions=conditions, **status)
+    return FluxObject(metadata(reference), kind, f"{SOURCE_GROUP}/v1", spec, found)
+
+
+def chart(observed: str) -> FluxObject:
+    """A chart that has been packaged from the revision `observed` of the repository."""
+    spec = FluxSpec(source_ref=NamedReference("flux-system", "GitRepository"))
+    artifact = Artifact(path="p", url="u", revision="1.2.3")
+    return other("HelmChart", READY, spec=spec, artifact=artifact, observed_source_artifact_revision=observed)
+
+
 CHILD = "flux-system_app_kustomize.toolkit.fluxcd.io_Kustomization"
 FAILED = condition("Ready", "False", "BuildFailed")
 WAITS = condition("Ready", "False", "DependencyNotReady")
@@ -69,6 +85,8 @@ def test_all_ready_at_the_revision_that_was_asked_for_is_the_end() -> None:
         pytest.param((repository(), kustomization(), kustomization("app", OLD)), id="a child behind its source"),
         pytest.param((repository(), kustomization(inventory=(CHILD,))), id="a child not seen yet"),
         pytest.param((repository(), kustomization(generation=2)), id="a spec not observed"),
+        pytest.param((repository(), kustomization(), chart(OLD)), id="a chart of the revision before"),
+        pytest.param((repository(), kustomization(), other("ExternalArtifact")), id="nothing offered yet"),
         pytest.param(
             (repository(), kustomization("flux-system", NEW, condition("Ready", "Unknown", "Progressing"))),
             id="running",
@@ -98,3 +116,18 @@ def test_an_older_generation_of_the_root_is_from_before() -> None:
 
 def test_stalled_is_failed_at_once() -> None:
     assert standing(kustomization("a", OLD, FAILED, condition("Stalled", "True", "X"))) is Standing.FAILED
+
+
+def test_a_chart_has_the_revision_of_its_own_and_that_of_its_source() -> None:
+    assert seen(repository(), kustomization(), chart(NEW)) is Standing.READY
+
+
+def test_a_registry_of_charts_has_no_status_to_wait_for() -> None:
+    assert standing(other("HelmRepository", spec=FluxSpec(type="oci"))) is Standing.READY
+    assert standing(other("HelmRepository")) is Standing.MOVING
+
+
+def test_an_artifact_of_somebody_else_counts_without_conditions() -> None:
+    artifact = Artifact(path="p", url="u", revision="v1")
+    assert standing(other("ExternalArtifact", artifact=artifact)) is Standing.READY
+    assert standing(other("ExternalArtifact", FAILED, artifact=artifact)) is Standing.FAILED
