@@ -17,7 +17,8 @@ from headrace.source.oci.manifest import FLUX_CONFIG, FLUX_CONTENT
 from headrace.source.oci.reference import Repository
 from tests.cluster.ocirepository.world import OciWorld, oci_world
 from tests.e2e.command_line import CommandLine, Done
-from tests.servers.registry import PASSWORD, USER
+from tests.servers.certificates import Authority
+from tests.servers.registry import PASSWORD, USER, Fault, TokenServer
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -382,3 +383,53 @@ async def test_a_pushed_artifact_does_not_differ_from_its_files(headrace: Comman
     headrace.write("dir/run.sh").chmod(0o755)
     (await headrace.push()).ok()
     (await headrace("diff", "artifact", headrace.url(), "--path", headrace.app)).ok()
+
+
+# -- registries ----------------------------------------------------------------------------------------------------
+
+
+async def test_registries_with_tokens_and_certificates_of_their_own_are_used(tmp_path: Path) -> None:
+    authority = Authority()
+    tls = authority.server_context(tmp_path, "127.0.0.1")
+    home = tmp_path / "home"
+    home.mkdir()
+    async with oci_world(tmp_path / "world", tokens=TokenServer(tls=tls), tls=tls) as world:
+        headrace = Commands(home, world)
+        headrace.write("app.yaml")
+        creds = ("--creds", f"{USER}:{PASSWORD}")
+        untrusted = await headrace.push("v1", *creds)
+        assert (untrusted.code, "certificate" in untrusted.err) == (1, True), untrusted.said
+        (await headrace.push("v1", *creds, "--insecure-registry")).ok()
+        trusted = tmp_path / "ca.pem"
+        trusted.write_bytes(authority.certificate)
+        headrace.line.env["SSL_CERT_FILE"] = str(trusted)
+        (await headrace("tag", "artifact", headrace.url(), "--tag", "v2", *creds)).ok()
+        url = world.server.url("org/app")
+        listed = (await headrace("list", "artifacts", url, *creds, "-o", "json")).data()
+        assert [one["artifact"].rpartition(":")[2] for one in listed] == ["v2", "v1"]
+
+
+async def test_a_cloud_gives_nothing_for_a_registry_that_is_not_its_own(headrace: Commands) -> None:
+    headrace.write("app.yaml")
+    said = await headrace.push("v1", "--provider", "aws")
+    assert said.code == 1
+    assert not headrace.world.server.requests
+
+
+async def test_a_registry_that_never_ends_is_given_up(headrace: Commands, tmp_path: Path) -> None:
+    await headrace.world.pusher().push("v1")
+    headrace.world.server.faults.append(Fault("stall", "/blobs/"))
+    said = await headrace("pull", "artifact", headrace.url(), "-o", tmp_path, "--timeout", "2s")
+    assert (said.code, "--timeout" in said.err) == (5, True), said.said
+
+
+@pytest.mark.parametrize("fault", ["corrupt", "truncate"])
+async def test_content_that_is_not_what_it_should_be_is_not_unpacked(
+    headrace: Commands, tmp_path: Path, fault: str
+) -> None:
+    output = tmp_path / "output"
+    output.mkdir()
+    await headrace.world.pusher().push("v1")
+    headrace.world.server.faults.append(Fault(fault, "/blobs/", after=10))
+    assert (await headrace("pull", "artifact", headrace.url(), "-o", output)).code == 1
+    assert list(output.iterdir()) == []

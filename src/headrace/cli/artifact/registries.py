@@ -134,7 +134,7 @@ def _told() -> Iterator[None]:
     except (OciError, IdentityError, ArchiveRefused) as error:
         raise CommandError(str(error), FAILED) from None
     except OSError as error:
-        raise CommandError(f"{error.filename or 'a temporary file'}: {error.strerror}", FAILED) from None
+        raise CommandError(f"{error.filename or 'a temporary file'}: {error.strerror or error}", FAILED) from None
 
 
 async def _keychain(repository: Repository, login: Login, egress: Egress) -> Keychain:
