@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -31,6 +30,7 @@ from headrace.controllers.git_verification import (
     verified,
 )
 from headrace.controllers.source_artifact import ARTIFACT
+from headrace.controllers.source_polls import max_age
 from headrace.controllers.source_secrets import PROXY
 from headrace.controllers.source_storage import (
     STORAGE_FAILED,
@@ -40,16 +40,14 @@ from headrace.controllers.source_storage import (
     told_by_storage,
     withdrawn_unless,
 )
-from headrace.core.clock import Clock, parse_rfc3339
+from headrace.core.clock import Clock
 from headrace.core.duration import parse_duration
 from headrace.core.egress import RemoteUrl, UrlRefused, parse_url
 from headrace.model.artifact import Artifact
 from headrace.model.errors import Retry
 from headrace.model.outcome import Outcome
 from headrace.model.read import Part
-from headrace.model.reference import REMOTE
 from headrace.model.scope import Scope
-from headrace.model.trace import Cause
 from headrace.source.git.checkout import Base, Selection
 from headrace.source.git.errors import (
     GitError,
@@ -58,13 +56,11 @@ from headrace.source.git.errors import (
 )
 from headrace.source.git.inclusion import CopyFailed
 from headrace.source.git.refs import RefKind, Resolved, WantedRef, canonical_revision, wanted
-from headrace.source.git.remotes import FRESH, Refs, Remote, Remotes
+from headrace.source.git.remotes import Refs, Remote, Remotes
 
 log = logging.getLogger(__name__)
 
 _SUBJECT = 50
-_SHARED_AGE = 60.0
-"""A poll by interval may use an answer of another object's poll up to so many seconds old."""
 
 
 class GitRepositoryController:
@@ -134,38 +130,26 @@ class GitRepositoryController:
         with _told_by_git():
             refs = None
             if want.kind is not RefKind.COMMIT:
-                refs = await self._refs(remote, want.prefix, self._max_age(repo, scope.causes), timeout, scope)
+                interval = parse_duration(repo.spec.interval)
+                age = max_age(repo.metadata, interval, scope.causes, self._clock)
+                refs = await self._refs(remote, want.prefix, age, timeout, scope)
             with scope.step("resolve"):
                 return await self._remotes.resolve(remote, want, refs, timeout)
 
-    async def _refs(self, remote: Remote, prefix: str, max_age: float, timeout: float, scope: Scope) -> Refs:
+    async def _refs(self, remote: Remote, prefix: str, age: float, timeout: float, scope: Scope) -> Refs:
         """The refs of the remote. A server that has to be asked is waited for without a slot."""
-        refs = remote.refs_nowait(prefix, max_age=max_age)
+        refs = remote.refs_nowait(prefix, max_age=age)
         if refs is not None:
             scope.record(refs.read)
             return refs
 
         async def ask() -> Refs:
-            answer = await remote.refs(prefix, max_age=max_age, timeout=timeout)
+            answer = await remote.refs(prefix, max_age=age, timeout=timeout)
             # Before a slot is free again, or the news of this very answer would wake us.
             scope.record(answer.read)
             return answer
 
         return await scope.wait(ask(), note="answer of the git server")
-
-    def _max_age(self, repo: GitRepository, causes: Sequence[Cause]) -> float:
-        """How old an answer of the server may be: a person gets a new one, a new object one since its creation."""
-        whats = {cause.what for cause in causes}
-        if "requested" in whats:
-            return 0.0
-        if whats == {"changed"} and all(cause.reference and cause.reference.cluster == REMOTE for cause in causes):
-            return math.inf
-        if whats == {"created"}:
-            created = parse_rfc3339(repo.metadata.creation_timestamp) if repo.metadata.creation_timestamp else math.inf
-            return FRESH + min(max(0.0, self._clock.now() - created), _SHARED_AGE)
-        if whats <= {"interval", "started"}:
-            return max(FRESH, min(parse_duration(repo.spec.interval) / 4, _SHARED_AGE))
-        return FRESH
 
     # -- what is done --------------------------------------------------------------------------------------------
 

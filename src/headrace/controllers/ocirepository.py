@@ -148,12 +148,13 @@ class OCIRepositoryController:
             layer = select_layer(manifest, _selector(repo).media_type)
         with scope.step("fetch"), told_by_storage():
             packed = await self._content(repo, source, found, layer, scope)
+        news = await self._storage.concerns(packed, scope)
         with scope.step("store"), told_by_storage():
             artifact = await self._storage.publish(
                 repo.metadata, f"{found.digest}.tar.gz", packed, found.revision, before=repo.status.artifact,
                 alias=LATEST, annotations=manifest.annotations or None,
             )  # fmt: skip
-        return self._stored(repo, artifact, scope)
+        return self._stored(repo, artifact, scope, news=news)
 
     async def _manifest(self, repo: OCIRepository, source: Source, found: Found, scope: Scope) -> Manifest:
         timeout = parse_duration(repo.spec.timeout)
@@ -191,7 +192,7 @@ class OCIRepositoryController:
         scope.note(f"artifact up-to-date with remote revision: '{held.revision}'")
         return self._stored(repo, await self._storage.keep(repo.metadata, held), scope)
 
-    def _stored(self, repo: OCIRepository, artifact: Artifact, scope: Scope) -> Outcome:
+    def _stored(self, repo: OCIRepository, artifact: Artifact, scope: Scope, *, news: bool = True) -> Outcome:
         selector = repo.spec.layer_selector
         return stored(
             artifact,
@@ -199,7 +200,7 @@ class OCIRepositoryController:
             before=repo.status.artifact,
             message=f"stored artifact for digest '{artifact.revision}'",
             interval=parse_duration(repo.spec.interval),
-            event=_event(repo, artifact),
+            event=_event(repo, artifact) if news else "",
             unchanged="ArtifactUpToDate",
             status={
                 "url": self._storage.alias_url(repo.metadata, LATEST),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -22,18 +24,18 @@ def lease(name: str, *, age: float = 1.0, holder: str = "pod_1") -> LiveObject:
 
 
 @pytest.mark.parametrize(
-    ("found", "kinds", "rivals"),
+    ("held", "kinds", "rivals"),
     [
-        pytest.param(lease(KUSTOMIZE), (), 1, id="alive"),
-        pytest.param(lease(KUSTOMIZE + "-0a1b2c3d"), (), 1, id="a shard"),
-        pytest.param(lease("source-watcher-leader-election"), ("ArtifactGenerator",), 1, id="the source watcher"),
-        pytest.param(lease(KUSTOMIZE, age=120.0), (), 0, id="run out"),
-        pytest.param(lease(KUSTOMIZE, holder=""), (), 0, id="released"),
-        pytest.param(lease(KUSTOMIZE), ("GitRepository",), 0, id="of a kind that is not served"),
-        pytest.param(lease(KUSTOMIZE), ("Kustomization",), 1, id="of a kind that is served"),
-        pytest.param(lease("helm-controller-leader-election"), (), 0, id="of a kind that nobody here serves"),
-        pytest.param(lease("headrace-leader-election"), (), 0, id="our own"),
+        pytest.param({"name": KUSTOMIZE}, (), 1, id="alive"),
+        pytest.param({"name": KUSTOMIZE + "-0a1b2c3d"}, (), 1, id="a shard"),
+        pytest.param({"name": "source-watcher-leader-election"}, ("ArtifactGenerator",), 1, id="the source watcher"),
+        pytest.param({"name": KUSTOMIZE, "age": 120.0}, (), 0, id="run out"),
+        pytest.param({"name": KUSTOMIZE, "holder": ""}, (), 0, id="released"),
+        pytest.param({"name": KUSTOMIZE}, ("GitRepository",), 0, id="of a kind that is not served"),
+        pytest.param({"name": KUSTOMIZE}, ("Kustomization",), 1, id="of a kind that is served"),
+        pytest.param({"name": "helm-controller-leader-election"}, (), 0, id="of a kind that nobody here serves"),
+        pytest.param({"name": "headrace-leader-election"}, (), 0, id="our own"),
     ],
 )
-def test_a_held_lease_of_a_served_kind_is_a_rival(found: LiveObject, kinds: tuple[str, ...], rivals: int) -> None:
-    assert len(live_rivals([found], components(kinds), SystemClock())) == rivals
+def test_a_held_lease_of_a_served_kind_is_a_rival(held: dict[str, Any], kinds: tuple[str, ...], rivals: int) -> None:
+    assert len(live_rivals([lease(**held)], components(kinds), SystemClock())) == rivals
