@@ -93,7 +93,11 @@ async def _reconcile_one(connection: Connection, reference: Reference) -> int:
         warning(f"{reference} is not reconciled by headrace; going on without it")
         return OK
     namespace, name = reference.namespace, reference.name
-    if view(await connection.get(info, namespace, name)).suspended:
+    obj = view(await connection.get(info, namespace, name))
+    if obj.unserved:
+        success(f"reconciliation not supported by {info.kind} {name}: it is as its producer has written it")
+        return OK
+    if obj.suspended:
         failure(f"resource is suspended: headrace resume {info.singular} {name} -n {namespace}")
         return FAILED
     action(f"annotating {info.kind} {name} in {namespace} namespace")

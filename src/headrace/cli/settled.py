@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from headrace.api.kinds import HELM_REPOSITORY, KINDS
+from headrace.api.kinds import KINDS
 from headrace.api.meta import SOURCE_GROUP
 from headrace.cli.root import GIT_REPOSITORY_REFERENCE, KUSTOMIZATION_REFERENCE
 from headrace.cli.view import FluxObject, inventory_reference
@@ -63,8 +63,7 @@ def _unserved(obj: FluxObject) -> Standing:
     """An object whose status is its producer's, who need not say which generation it speaks of, or nobody's."""
     if obj.ready is not None and obj.ready.status == "False":
         return Standing.FAILED
-    offers = obj.status.artifact is not None or obj.reference.kind == HELM_REPOSITORY.kind
-    return Standing.READY if offers else Standing.MOVING
+    return Standing.READY if obj.static or obj.status.artifact is not None else Standing.MOVING
 
 
 def overall(objects: Mapping[Reference, FluxObject], goal: Goal) -> Standing:

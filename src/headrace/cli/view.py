@@ -79,7 +79,9 @@ class FluxObject(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     @property
     def ready_status(self) -> str:
-        """True, False, or Unknown, also before anybody has looked at the object."""
+        """True, False, or Unknown, also before anybody has looked at the object. A registry of charts is always so."""
+        if self.static:
+            return "True"
         return self.ready.status if self.ready else "Unknown"
 
     @property
@@ -100,6 +102,8 @@ class FluxObject(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     @property
     def observed(self) -> bool:
         """Whether the conditions speak of the spec as it is, and of the newest request."""
+        if self.unserved:
+            return True
         requested = self.metadata.annotation(RECONCILE_REQUEST)
         handled = not requested or requested == self.status.last_handled_reconcile_at
         ready = self.ready
@@ -117,13 +121,19 @@ class FluxObject(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         return self.status.last_applied_revision or self.status.observed_source_artifact_revision
 
     @property
+    def static(self) -> bool:
+        """Whether it is a registry of charts: data for others, without a status."""
+        return self.kind == HELM_REPOSITORY.kind and self.spec.type == OCI_TYPE
+
+    @property
     def unserved(self) -> bool:
         """Whether no controller of ours ever writes its status: a registry of charts, what others produce."""
-        of_registry = self.kind == HELM_REPOSITORY.kind and self.spec.type == OCI_TYPE
-        return of_registry or self.kind == EXTERNAL_ARTIFACT.kind
+        return self.static or self.kind == EXTERNAL_ARTIFACT.kind
 
     @property
     def message(self) -> str:
+        if self.static:
+            return "Helm repository is Ready"
         return self.ready.message if self.ready else "waiting to be reconciled"
 
     @property

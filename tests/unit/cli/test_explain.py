@@ -231,3 +231,12 @@ def test_objects_are_found_in_messages() -> None:
         "Deployment/apps/web",
         "Namespace/x",
     )
+
+
+def test_what_no_controller_writes_is_not_waited_for() -> None:
+    registry = live(f"{SOURCE_GROUP}/v1", "HelmRepository", "charts", spec={"type": "oci", "url": "oci://r.example/c"})
+    offered = {"artifact": {"url": "http://a.example/x.tar.gz", "path": "x.tar.gz", "revision": "v1"}}
+    assert judge(registry).state is State.READY
+    assert judge(live(f"{SOURCE_GROUP}/v1", "ExternalArtifact", "app", status=offered)).state is State.READY
+    missing = judge(live(f"{SOURCE_GROUP}/v1", "ExternalArtifact", "app"))
+    assert (missing.state, missing.unblock) == (State.WAITING, "its producer has to offer an artifact")

@@ -8,7 +8,6 @@ from headrace.api.kinds import KINDS
 from headrace.cli.exits import USAGE, CommandError
 from headrace.cli.kinds import parse_target, parse_targets
 
-
 ALL = [(info.kind, "") for info in KINDS.values()]
 
 

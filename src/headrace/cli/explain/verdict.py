@@ -85,11 +85,22 @@ def judge_flux(obj: FluxObject) -> Verdict:
     if obj.suspended:
         known = msgspec.structs.replace(known, reason="Suspended", message="spec.suspend is set", file="", since="")
         return _replace(known, State.SUSPENDED, unblock=_command("resume", obj))
+    if ready is None and obj.unserved:
+        return _without_conditions(obj, known)
     if ready is None or not obj.observed and not obj.stalled:
         return _replace(known, State.PROGRESSING, follow=_upstream(obj), unblock="wait for the engine, or start it")
     if ready.status == "True":
         return _replace(known, State.READY, follow=_upstream(obj))
     return _not_ready(obj, known)
+
+
+def _without_conditions(obj: FluxObject, known: Verdict) -> Verdict:
+    """A registry of charts, or what somebody else produces, whose conditions are nobody's duty."""
+    if obj.static or obj.status.artifact is not None:
+        message = obj.message if obj.static else f"offers revision {shorten(obj.revision)}"
+        return _replace(msgspec.structs.replace(known, message=message), State.READY)
+    known = msgspec.structs.replace(known, message="no artifact is offered yet")
+    return _replace(known, State.WAITING, unblock="its producer has to offer an artifact")
 
 
 def _not_ready(obj: FluxObject, known: Verdict) -> Verdict:
