@@ -124,6 +124,7 @@ class Store:
         self._verified: dict[Path, tuple[str, _Seen]] = {}
         self._superseded: dict[Path, float] = {}
         self._made: dict[Path, float] = {}
+        self._tidy: dict[Place, str] = {}
         self._prepare()
 
     def _prepare(self) -> None:
@@ -255,6 +256,7 @@ class Store:
         if not _SEGMENT.fullmatch(file_name) or alias not in ("", *ALIASES):
             raise ValueError(f"'{file_name}' cannot be the name of an artifact, or '{alias}' its alias")
         path = f"{place}/{file_name}"
+        self._tidy.pop(place, None)
         await asyncio.to_thread(self._link, packed.digest, self.root / path)
         if alias:
             await asyncio.to_thread(self._link, packed.digest, self.root / str(place) / alias)
@@ -295,12 +297,13 @@ class Store:
         return await asyncio.to_thread(self._verify, artifact)
 
     def _verify(self, artifact: Artifact) -> Integrity:
+        # Only paths that were found to be safe are remembered, so the common case need not look at every folder.
+        if self._is_unchanged(self.root / artifact.path, artifact.digest):
+            return Integrity.SOUND
         path = self.locate(artifact.path)
         if path is None or not artifact.digest:
             return Integrity.LOST
         try:
-            if self._is_unchanged(path, artifact.digest):
-                return Integrity.SOUND
             seen = _Seen.of(path)
             with path.open("rb") as file:
                 sound = matches(file, artifact.digest)
@@ -358,6 +361,7 @@ class Store:
 
     async def remove(self, place: Place) -> None:
         """Delete all artifacts of an object (SRC-COM-02)."""
+        self._tidy.pop(place, None)
         await asyncio.to_thread(self._remove, place)
 
     def _remove(self, place: Place) -> None:
@@ -373,8 +377,11 @@ class Store:
         """Delete the old artifacts of an object, and contents that nobody links any more. Returns the paths deleted.
 
         First those older than the TTL, then the oldest until `records` remain; never `current` (SRC-ART-06). The age
-        counts from when it was first seen not to be the current one.
+        counts from when it was first seen not to be the current one. An object that was seen to have no old ones is
+        not looked at again until something is published for it: most calls find nothing.
         """
+        if current is not None and self._tidy.get(place) == current.path:
+            return []
         return await asyncio.to_thread(self._collect, place, current)
 
     def _collect(self, place: Place, current: Artifact | None) -> list[str]:
@@ -391,6 +398,8 @@ class Store:
                 deleted.append(f"{place}/{path.name}")
             else:
                 remaining -= 1
+        if current is not None and len(deleted) == len(old):
+            self._tidy[place] = current.path
         if deleted:
             self._collect_contents(now)
         return deleted

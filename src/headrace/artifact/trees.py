@@ -25,6 +25,8 @@ from headrace.model.artifact import Artifact, Tree
 
 _IDLE = 600.0
 """Seconds for which a tree that nobody reads stays: until the next deliveries of the same revision are done."""
+_LOOKS = 10
+"""How often in the time that a tree stays all of them are looked at, however often it is asked for."""
 
 
 class Trees:
@@ -51,8 +53,9 @@ class Trees:
         self._limits = limits
         self._idle = idle
         self._requeue = requeue
-        self._leases: Counter[Path] = Counter()
-        self._used: dict[Path, float] = {}
+        self._leases: Counter[str] = Counter()
+        self._used: dict[str, float] = {}
+        self._next_look = 0.0
         self._known: dict[str, str] = {}
         self._opening: dict[str, asyncio.Lock] = {}
 
@@ -65,12 +68,11 @@ class Trees:
         async with self._opening.setdefault(artifact.digest, asyncio.Lock()):
             digest = await self._opened(artifact)
             path = self._store.tree_path(digest)
-            self._leases[path] += 1
+            self._leases[path.name] += 1
         try:
             yield Tree(path, digest)
         finally:
-            self._leases[path] -= 1
-            self._used[path] = self._clock.monotonic()
+            self._return(path.name)
 
     @contextlib.asynccontextmanager
     async def opened(self, digest: str) -> AsyncIterator[Tree | None]:
@@ -79,12 +81,15 @@ class Trees:
         if not digest or not path.is_dir():
             yield None
             return
-        self._leases[path] += 1
+        self._leases[path.name] += 1
         try:
             yield Tree(path, digest)
         finally:
-            self._leases[path] -= 1
-            self._used[path] = self._clock.monotonic()
+            self._return(path.name)
+
+    def _return(self, name: str) -> None:
+        self._leases[name] -= 1
+        self._used[name] = self._clock.monotonic()
 
     async def _opened(self, artifact: Artifact) -> str:
         """The digest of the tree, which is on disk afterwards."""
@@ -126,26 +131,28 @@ class Trees:
             return digest
 
     async def collect(self) -> None:
-        """Delete trees that nobody has read for a while."""
+        """Delete trees that nobody has read for a while. To be called often: it is no work but now and then."""
         now = self._clock.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + self._idle / _LOOKS
         for name in await asyncio.to_thread(os.listdir, self._store.trees):
-            path = self._store.trees / name
-            since = self._used.setdefault(path, now)
-            if self._leases[path] <= 0 and now - since > self._idle:
-                await self._delete(path)
+            since = self._used.setdefault(name, now)
+            if self._leases[name] <= 0 and now - since > self._idle:
+                await self._delete(name)
 
-    async def _delete(self, path: Path) -> None:
+    async def _delete(self, name: str) -> None:
         """Out of sight first, in one step, so that nobody opens it while it goes."""
         with new_directory(self._store.scratch) as folder:
-            os.rename(path, folder / "tree")  # noqa: PTH104 - one system call
-            self._used.pop(path, None)
-            del self._leases[path]
-            self._forget(path)
+            os.rename(self._store.trees / name, folder / "tree")  # noqa: PTH104 - one system call
+            self._used.pop(name, None)
+            del self._leases[name]
+            self._forget(name)
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    def _forget(self, path: Path) -> None:
+    def _forget(self, name: str) -> None:
         """Which artifacts hold this tree, or every revision there ever was would be remembered."""
-        for digest in [digest for digest, tree in self._known.items() if self._store.tree_path(tree) == path]:
+        for digest in [digest for digest, tree in self._known.items() if self._store.tree_path(tree).name == name]:
             del self._known[digest]
             if not self._opening[digest].locked():
                 del self._opening[digest]

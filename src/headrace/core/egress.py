@@ -187,6 +187,7 @@ class Egress:
         self.limits = limits
         self._agent = user_agent
         self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._proxies: dict[str, str] = {}
         self._closing: list[Callable[[], None]] = []
 
     def on_close(self, close: Callable[[], None]) -> None:
@@ -279,7 +280,7 @@ class Egress:
         try:
             return await session.request(
                 method, url.url, headers=headers, data=body, allow_redirects=False, ssl=tls or True,
-                proxy=proxy.url if proxy else proxy_for(url) or None,
+                proxy=proxy.url if proxy else self._operators_proxy(url) or None,
                 proxy_headers=_proxy_headers(proxy) if proxy else None,
             )  # fmt: skip
         except aiohttp.ClientConnectorError as error:
@@ -342,6 +343,13 @@ class Egress:
         except ProxyError as error:
             raise ConnectionError(f"proxy '{proxy.host}' failed: {error}") from error
 
+    def _operators_proxy(self, url: RemoteUrl) -> str:
+        """As `proxy_for`, asked once for each origin: the whole environment is searched for it."""
+        found = self._proxies.get(url.origin)
+        if found is None:
+            found = self._proxies[url.origin] = proxy_for(url)
+        return found
+
     def _session(self, url: RemoteUrl, proxy: RemoteUrl | None) -> aiohttp.ClientSession:
         key = f"{url.origin} {proxy.origin}" if proxy else url.origin
         session = self._sessions.get(key)
@@ -354,7 +362,7 @@ class Egress:
 
         def connect_socket(info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
             family, kind, protocol, _, address = info
-            if proxy or not proxy_for(url):
+            if proxy or not self._operators_proxy(url):
                 self.policy.check(peer.host, peer.port, str(address[0]))
             return socket.socket(family=family, type=kind, proto=protocol)
 

@@ -39,6 +39,7 @@ class _Endpoint:
     """Where the repository really is, and what its server can do."""
 
     base: RemoteUrl
+    service: RemoteUrl
     advertisement: Advertisement
 
 
@@ -89,34 +90,33 @@ class HttpTransport:
             "Accept": f"application/x-{_SERVICE}-result",
         }
         self._endpoint = None
-        answer = await self._send("POST", endpoint.base, f"/{_SERVICE}", headers, timeout, body=body)
+        answer = await self._send("POST", endpoint.base, endpoint.service, headers, timeout, body=body)
         _check(answer, f"application/x-{_SERVICE}-result")
         refs = parse_ls_refs(answer.body)
         self._endpoint = endpoint
         return refs
 
     async def _discover(self, timeout: float) -> _Endpoint:
-        answer = await self._send("GET", self.url, _INFO, {"Git-Protocol": "version=2"}, timeout)
+        answer = await self._send("GET", self.url, _below(self.url, _INFO), {"Git-Protocol": "version=2"}, timeout)
         _check(answer, f"application/x-{_SERVICE}-advertisement")
         base = self.url
         if answer.url != self.url.text.rstrip("/") + _INFO:
             if not answer.url.endswith(_INFO):
                 raise GitError("redirected to what is no git repository")
             base = parse_url(answer.url.removesuffix(_INFO))
-        self._endpoint = _Endpoint(base, parse_advertisement(answer.body))
+        self._endpoint = _Endpoint(base, _below(base, f"/{_SERVICE}"), parse_advertisement(answer.body))
         return self._endpoint
 
     async def _send(
         self,
         method: str,
         base: RemoteUrl,
-        path: str,
+        target: RemoteUrl,
         headers: Mapping[str, str],
         timeout: float,
         *,
         body: bytes | None = None,
     ) -> Answer:
-        target = parse_url(base.text.rstrip("/") + path)
         return await self._egress.request(
             method,
             target,
@@ -220,6 +220,10 @@ class HttpTransport:
             raise GitError(f"{what} for '{self.url.text}': cannot connect: {reason}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise GitError(f"{what} for '{self.url.text}': {str(error) or type(error).__name__}") from error
+
+
+def _below(base: RemoteUrl, path: str) -> RemoteUrl:
+    return parse_url(base.text.rstrip("/") + path)
 
 
 def _with_userinfo(proxy: RemoteUrl) -> str:
