@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +28,20 @@ def do(work: Coroutine[Any, Any, int]) -> None:
     """Run the work of a command; its result is the exit code."""
     import asyncio
 
+    _wait_for_children_without_threads()
     raise typer.Exit(asyncio.run(work))
+
+
+def _wait_for_children_without_threads() -> None:
+    """As Python 3.12 does it: before, a thread waits for each child, and git is several children a fetch."""
+    import asyncio
+    import os
+
+    if sys.version_info >= (3, 12):
+        return
+    with contextlib.suppress(AttributeError, OSError):  # no Linux, or one older than 5.3
+        os.close(os.pidfd_open(os.getpid()))
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
 def target_of(kubeconfig: Path | None, context: str | None, namespace: str, everywhere: bool = False) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from headrace.model.trace import LAST, Lane
 
-LAST_SHARE = 4
+LAST_SHARE = 8
 """Runs of the last lane that work at the same time when no other does; beside others it is one."""
 
 
