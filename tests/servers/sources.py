@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -86,6 +87,25 @@ class RecordedScope:
 
     async def record_inventory(self, entries: Sequence[InventoryEntry]) -> None:
         raise AssertionError("a source has no inventory")
+
+
+@dataclass
+class SlotScope(RecordedScope):
+    """A run that holds one of few slots, and gives it back while it waits."""
+
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    waits: int = 0
+
+    async def wait(self, what: Awaitable[T], *, on: Iterable[Reference] = (), note: str = "") -> T:
+        self.waits += 1
+        if self.waits == 1:
+            self.slots.release()
+        try:
+            return await what
+        finally:
+            self.waits -= 1
+            if not self.waits:
+                await self.slots.acquire()
 
 
 async def highest_first(wanted: str, tags: Sequence[str]) -> list[str]:

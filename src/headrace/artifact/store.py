@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -39,6 +39,9 @@ Produce = Callable[[Path], Awaitable[None]]
 
 Fetch = Callable[[BinaryIO], Awaitable[None]]
 """Writes a content that is one file."""
+
+Wait = Callable[[Awaitable[None]], Awaitable[None]]
+"""Awaits something with the worker slot given back: `Scope.wait`."""
 
 
 class Integrity(Enum):
@@ -95,6 +98,52 @@ class _Seen:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+class _Turn:
+    """One at a time, in order; whoever is in line can wait without a worker slot.
+
+    The one whose turn it is may need a slot to go on. If all slots were held by those in line, nobody would move.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._taken = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody has the turn or waits for it."""
+        return self._taken == 0
+
+    @contextlib.asynccontextmanager
+    async def taken(self, wait: Wait | None) -> AsyncIterator[None]:
+        in_line, self._taken = self._taken > 0, self._taken + 1
+        try:
+            await self._take(wait if in_line else None)
+            try:
+                yield
+            finally:
+                self._lock.release()
+        finally:
+            self._taken -= 1
+
+    async def _take(self, wait: Wait | None) -> None:
+        if wait is None:
+            await self._lock.acquire()
+            return
+        ours = False
+
+        async def acquire() -> None:
+            nonlocal ours
+            ours = await self._lock.acquire()
+
+        try:
+            await wait(acquire())
+        except BaseException:
+            # The turn may have come before the wait was ended, or while it was in line for a slot.
+            if ours:
+                self._lock.release()
+            raise
+
+
 class Store:
     """The artifacts of this engine. `address` is the `host:port` in their URLs.
 
@@ -119,7 +168,7 @@ class Store:
         self.algorithm = algorithm
         self._private = root / _PRIVATE
         self._contents: OrderedDict[str, Packed] = OrderedDict()
-        self._making: dict[str, asyncio.Lock] = {}
+        self._making: dict[str, _Turn] = {}
         self._tars: dict[str, str] = {}
         self._verified: dict[Path, tuple[str, _Seen]] = {}
         self._superseded: dict[Path, float] = {}
@@ -160,13 +209,14 @@ class Store:
             sync_directory(self._private)
         return path.read_bytes()
 
-    async def content(self, key: str, produce: Produce) -> Packed:
+    async def content(self, key: str, produce: Produce, *, wait: Wait | None = None) -> Packed:
         """The packed content known by `key`; `produce` makes its files when nobody has yet, once at a time.
+
+        A `produce` that gives its worker slot back needs `wait`, so that those in line for the same do too.
 
         Raises OSError (disk full: nothing is changed), and what `produce` raises.
         """
-        lock = self._making.setdefault(key, asyncio.Lock())
-        async with lock:
+        async with self._making.setdefault(key, _Turn()).taken(wait):
             known = self._contents.get(key)
             if known is not None and self._is_unchanged(self._content_path(known.digest), known.digest):
                 self._contents.move_to_end(key)
@@ -175,14 +225,13 @@ class Store:
             self._remember(key, packed)
             return packed
 
-    async def blob(self, key: str, fetch: Fetch) -> Packed:
+    async def blob(self, key: str, fetch: Fetch, *, wait: Wait | None = None) -> Packed:
         """The content known by `key` that is one file as it is: a chart, an index, a layer that is not unpacked.
 
-        `fetch` writes it when nobody has yet, once at a time; the tar digest of the answer is empty. Raises OSError
-        (disk full: nothing is changed), and what `fetch` raises.
+        `fetch` writes it when nobody has yet, once at a time; the tar digest of the answer is empty. `wait` as for
+        `content`. Raises OSError (disk full: nothing is changed), and what `fetch` raises.
         """
-        lock = self._making.setdefault(key, asyncio.Lock())
-        async with lock:
+        async with self._making.setdefault(key, _Turn()).taken(wait):
             known = self._contents.get(key)
             if known is not None and self._is_unchanged(self._content_path(known.digest), known.digest):
                 self._contents.move_to_end(key)
@@ -216,7 +265,7 @@ class Store:
         if len(self._contents) > _CONTENTS:
             self._contents.popitem(last=False)
         if len(self._making) > 2 * _CONTENTS:
-            self._making = {name: lock for name, lock in self._making.items() if lock.locked()}
+            self._making = {name: turn for name, turn in self._making.items() if not turn.idle}
 
     async def _make(self, produce: Produce) -> Packed:
         with new_directory(self.scratch) as directory:
@@ -283,9 +332,10 @@ class Store:
 
     def _is_unchanged(self, path: Path, digest: str) -> bool:
         """Whether the file is the one whose digest was computed."""
+        known = self._verified.get(path)
         try:
-            return self._verified.get(path) == (digest, _Seen.of(path))
-        except FileNotFoundError:
+            return known is not None and known == (digest, _Seen.of(path))
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def url(self, path: str) -> str:
@@ -293,17 +343,22 @@ class Store:
         return f"http://{self.address}/{path}"
 
     async def verify(self, artifact: Artifact) -> Integrity:
-        """Look at the file of an artifact; one that does not match its digest is deleted (SRC-COM-20..22)."""
+        """Look at the file of an artifact; one that does not match its digest is deleted (SRC-COM-20..22).
+
+        A file that was read before and is as it was then is not read again. Only paths that were found to be safe are
+        remembered, and asking the file system once costs less than a thread would.
+        """
+        if self._is_unchanged(self.root / artifact.path, artifact.digest):
+            return Integrity.SOUND
         return await asyncio.to_thread(self._verify, artifact)
 
     def _verify(self, artifact: Artifact) -> Integrity:
-        # Only paths that were found to be safe are remembered, so the common case need not look at every folder.
-        if self._is_unchanged(self.root / artifact.path, artifact.digest):
-            return Integrity.SOUND
         path = self.locate(artifact.path)
         if path is None or not artifact.digest:
             return Integrity.LOST
         try:
+            if self._is_unchanged(path, artifact.digest):
+                return Integrity.SOUND
             seen = _Seen.of(path)
             with path.open("rb") as file:
                 sound = matches(file, artifact.digest)

@@ -150,7 +150,7 @@ class BucketController:
             self._downloaded[key] = await scope.wait(_within(work, spec.timeout), note="objects of the bucket")
 
         with scope.step("fetch"), told_by_storage(), _told(f"fetch from bucket '{spec.bucket_name}' failed"):
-            packed = await self._store.content(key, produce)
+            packed = await self._store.content(key, produce, wait=scope.wait)
         index = self._downloaded.get(key, listed)
         while len(self._downloaded) > _REMEMBERED:
             self._downloaded.popitem(last=False)

@@ -131,7 +131,7 @@ class HttpCandidates:
             await scope.wait(fetcher.fetch(artifact, file), note="index from its source")
             file.seek(0, 2)
 
-        return self._store.content_file(await self._store.blob(f"index {artifact.digest}", fetch))
+        return self._store.content_file(await self._store.blob(f"index {artifact.digest}", fetch, wait=scope.wait))
 
 
 def anonymous(url: str, namespace: str) -> HelmRepository:

@@ -84,7 +84,7 @@ class LocalCharts:
         async def produce(directory: Path) -> None:
             assembled.append(await self._package(chart, artifact, built, values, directory, scope))
 
-        packed = await self._store.content(f"{key} {built.version} {values}", produce)
+        packed = await self._store.content(f"{key} {built.version} {values}", produce, wait=scope.wait)
         used = assembled[0].values_files if assembled else built.values_files
         resolved = assembled[0].dependencies if assembled else 0
         return Built(built.name, built.version, True, used, packed, resolved)

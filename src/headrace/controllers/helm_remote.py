@@ -84,7 +84,7 @@ class RemoteCharts:
             async def fetch(file: BinaryIO) -> None:
                 await self._pull(found, file, scope)
 
-            packed = await self._store.blob(key, fetch)
+            packed = await self._store.blob(key, fetch, wait=scope.wait)
             return Built(built.name, built.version, built.packaged, packed=packed)
         used = values.files
 
@@ -93,7 +93,7 @@ class RemoteCharts:
             used = await self._repackage(found, built.version, values, directory, scope)
 
         shaped = f"{key} {built.version} {values.files} {values.ignore_missing}"
-        packed = await self._store.content(shaped, produce)
+        packed = await self._store.content(shaped, produce, wait=scope.wait)
         return Built(built.name, built.version, built.packaged, used, packed)
 
     async def _pull(self, found: Candidate, file: BinaryIO, scope: Scope) -> None:

@@ -149,7 +149,7 @@ async def kept_index(
         await scope.wait(indexes.write(client, revision, file, timeout=timeout), note="index to be read")
 
     try:
-        return await store.blob(f"helm index {indexes.name(client)} {revision}", fetch)
+        return await store.blob(f"helm index {indexes.name(client)} {revision}", fetch, wait=scope.wait)
     except RepositoryError as error:
         raise _not_fetched(error) from error
     except IndexRefused as error:

@@ -184,8 +184,8 @@ class OCIRepositoryController:
 
         key = f"oci {source.key} {found.digest} {layer.digest}"
         if selector.operation == COPY:
-            return await self._store.blob(f"{key} copy", fetch)
-        return await self._store.content(f"{key} extract {repo.spec.ignore!r}", produce)
+            return await self._store.blob(f"{key} copy", fetch, wait=scope.wait)
+        return await self._store.content(f"{key} extract {repo.spec.ignore!r}", produce, wait=scope.wait)
 
     async def _keep(self, repo: OCIRepository, held: Artifact, scope: Scope) -> Outcome:
         """Nothing moved."""

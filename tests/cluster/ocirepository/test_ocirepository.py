@@ -158,6 +158,15 @@ async def test_objects_that_ask_the_same_share_one_poll_and_one_download(world: 
     assert first.status.artifact.digest == second.status.artifact.digest
 
 
+async def test_who_waits_for_the_download_of_another_holds_no_worker(world: OciWorld) -> None:
+    await world.pusher().push("latest")
+    slots = asyncio.Semaphore(2)
+    async with asyncio.timeout(60):
+        done = await asyncio.gather(*(world.run_with(slots, world.object(f"app-{number}")) for number in range(8)))
+    assert len({outcome.revision for outcome in done}) == 1
+    assert world.server.counts["GET blobs"] == 1
+
+
 async def test_who_polls_wakes_the_others_when_the_tag_has_moved(world: OciWorld) -> None:
     await world.pusher().push("latest", {"a": "1"})
     one, _ = await world.run(world.object("one"))

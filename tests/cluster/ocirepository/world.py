@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import io
@@ -37,7 +38,7 @@ from headrace.source.oci.remotes import OciRemotes
 from headrace.source.oci.versions import toolbox_tags
 from headrace.toolbox import Toolbox
 from tests.servers.registry import PASSWORD, USER, RegistryServer, registry_server
-from tests.servers.sources import CREATED, RecordedScope
+from tests.servers.sources import CREATED, RecordedScope, SlotScope
 
 TIMEOUT = 20
 
@@ -180,6 +181,13 @@ class OciWorld:
         self.scope = RecordedScope(live, causes, self.objects)
         outcome = await self.controller.reconcile(obj, self.scope)
         return self.with_status(obj, outcome), outcome
+
+    async def run_with(self, slots: asyncio.Semaphore, obj: OCIRepository) -> Outcome:
+        """Reconcile as one of many, as soon as one of the workers is free."""
+        reference = Reference("source.toolkit.fluxcd.io", "OCIRepository", "default", obj.metadata.name)
+        live = LiveObject(reference, "source.toolkit.fluxcd.io/v1", obj.metadata, b"{}")
+        async with slots:
+            return await self.controller.reconcile(obj, SlotScope(live, CREATED, self.objects, slots=slots))
 
     def with_status(self, obj: OCIRepository, outcome: Outcome) -> OCIRepository:
         content = msgspec.to_builtins(obj)
