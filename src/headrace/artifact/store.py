@@ -342,17 +342,18 @@ class Store:
         """The address under which a path is served."""
         return f"http://{self.address}/{path}"
 
-    async def verify(self, artifact: Artifact) -> Integrity:
-        """Look at the file of an artifact; one that does not match its digest is deleted (SRC-COM-20..22).
+    async def verify(self, artifact: Artifact, *, delete: bool = False) -> Integrity:
+        """Look at the file of an artifact; one that does not match its digest is deleted if `delete` says so, as its
+        own source does (SRC-COM-20..22): what others say of a file may be wrong (SEC-25).
 
         A file that was read before and is as it was then is not read again. Only paths that were found to be safe are
         remembered, and asking the file system once costs less than a thread would.
         """
         if self._is_unchanged(self.root / artifact.path, artifact.digest):
             return Integrity.SOUND
-        return await asyncio.to_thread(self._verify, artifact)
+        return await asyncio.to_thread(self._verify, artifact, delete)
 
-    def _verify(self, artifact: Artifact) -> Integrity:
+    def _verify(self, artifact: Artifact, delete: bool = False) -> Integrity:
         path = self.locate(artifact.path)
         if path is None or not artifact.digest:
             return Integrity.LOST
@@ -365,8 +366,9 @@ class Store:
         except FileNotFoundError:
             return Integrity.LOST
         if not sound:
-            path.unlink(missing_ok=True)
-            self._forget(artifact.digest)
+            if delete:
+                path.unlink(missing_ok=True)
+                self._forget(artifact.digest)
             return Integrity.TAMPERED
         self._verified[path] = artifact.digest, seen
         return Integrity.SOUND
@@ -374,7 +376,8 @@ class Store:
     def _forget(self, digest: str) -> None:
         """Links share their bytes: what is damaged in one place is damaged in all."""
         self._content_path(digest).unlink(missing_ok=True)
-        self._contents = OrderedDict((key, item) for key, item in self._contents.items() if item.digest != digest)
+        known = tuple(self._contents.items())
+        self._contents = OrderedDict((key, item) for key, item in known if item.digest != digest)
         self._verified = {path: known for path, known in tuple(self._verified.items()) if known[0] != digest}
 
     def locate(self, path: str) -> Path | None:

@@ -131,7 +131,8 @@ class ArtifactGeneratorController:
     async def _is_held(self, generator: ArtifactGenerator, entry: GeneratedArtifact, scope: Scope) -> bool:
         artifact = self._stored(generator, entry)
         scope.record(Read(stored_reference(artifact.path), FILE, artifact.digest))
-        return await self._storage.held(artifact, scope) is not None
+        place = self._storage.place(metadata_of(generator, entry.name))
+        return await self._storage.held(artifact, scope, place=place) is not None
 
     async def _is_left(
         self, generator: ArtifactGenerator, entry: GeneratedArtifact, sources: Mapping[str, Artifact], scope: Scope

@@ -49,13 +49,19 @@ class SourceStorage:
         """Where the artifacts of an object are."""
         return Place(self._kind, metadata.namespace, metadata.name)
 
-    async def held(self, artifact: Artifact | None, scope: Scope) -> Artifact | None:
-        """The artifact of the status, if its file is still what it was; None else (SRC-COM-20..22)."""
+    async def held(
+        self, artifact: Artifact | None, scope: Scope, *, place: Place | None = None
+    ) -> Artifact | None:
+        """The artifact of the status, if its file is still what it was; None else (SRC-COM-20..22).
+
+        `place` is where it belongs, that of the object itself if not given: a status may name any file (SEC-25).
+        """
         await begun(scope)
         if artifact is None:
             return None
         with scope.step("verify"):
-            found = await self._store.verify(artifact)
+            ours = artifact.path.startswith(f"{place or self.place(scope.live.metadata)}/")
+            found = await self._store.verify(artifact, delete=True) if ours else Integrity.LOST
         if found is Integrity.SOUND:
             return artifact
         if found is Integrity.TAMPERED:

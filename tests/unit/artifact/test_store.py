@@ -260,7 +260,22 @@ async def test_a_damaged_artifact_is_never_opened_and_its_source_is_told(
             raise AssertionError("it was opened")
     assert caught.value.reason == "ArtifactFailed"
     assert lost == [artifact]
-    assert await later.verify(artifact) is Integrity.LOST
+    assert await later.verify(artifact) is not Integrity.SOUND
+
+
+@pytest.mark.spec("SEC-25")
+@pytest.mark.parametrize("ours", [True, False])
+async def test_what_is_said_elsewhere_of_a_stored_file_does_not_delete_it(
+    store: Store, clock: ManualClock, ours: bool
+) -> None:
+    """An ExternalArtifact, or a status that a tenant has written, may name any path with any digest."""
+    artifact = await stored(store, {"a": "1"})
+    url = store.url(artifact.path) if ours else "http://elsewhere.example/x.tar.gz"
+    said = Artifact(path=artifact.path, url=url, revision="r", digest="sha256:" + "0" * 64)
+    with pytest.raises(Retry):
+        async with Trees(store, clock).open(said):
+            raise AssertionError("it was opened")
+    assert await store.verify(artifact) is Integrity.SOUND
 
 
 # -- serving ----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headrace.artifact.store import Integrity
 from headrace.model.artifact import Artifact
 from headrace.model.errors import Retry, Stalled
 from headrace.model.outcome import Condition
@@ -529,6 +530,21 @@ async def test_a_lost_file_is_made_again_as_the_same_artifact(world: Sources) ->
     assert world.scope is not None
     assert "disappeared from storage" in world.scope.notes[0]
     assert outcome.event == ""
+
+
+@pytest.mark.spec("SEC-25")
+async def test_a_status_that_names_the_file_of_another_object_neither_has_nor_deletes_it(world: Sources) -> None:
+    world.repo.commit({"a": "1"})
+    theirs, _ = await world.run(world.object("theirs"))
+    artifact = theirs.status.artifact
+    assert artifact is not None
+    for digest in (artifact.digest, "sha256:" + "0" * 64):
+        forged = msgspec.to_builtins(artifact) | {"digest": digest}
+        obj = world.with_status(world.object("ours"), {"artifact": forged})
+        done, _ = await world.run(obj)
+        assert done.status.artifact is not None
+        assert done.status.artifact.path.startswith("gitrepository/default/ours/")
+        assert await world.store.verify(artifact) is Integrity.SOUND
 
 
 @pytest.mark.spec("SRC-COM-21", "REL-17")
