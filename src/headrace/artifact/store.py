@@ -464,12 +464,20 @@ class Store:
 
     def _collect_contents(self, now: float) -> None:
         """A content with a single link is nobody's artifact, unless it is new and yet to be linked."""
-        for path in (self._private / "content").iterdir():
-            if path.lstat().st_nlink == 1 and now - self._made.get(path, -self._ttl) > self._ttl:
+        for path in tuple((self._private / "content").iterdir()):
+            if _links(path) == 1 and now - self._made.get(path, -self._ttl) > self._ttl:
                 path.unlink(missing_ok=True)
                 self._made.pop(path, None)
                 digest, _ = self._verified.pop(path, ("", None))
                 self._tars.pop(digest, None)
+
+
+def _links(path: Path) -> int:
+    """How many names a file has; none when another thread that collects was faster."""
+    try:
+        return path.lstat().st_nlink
+    except FileNotFoundError:
+        return 0
 
 
 def _others(folder: Path, current: Artifact | None) -> list[Path]:

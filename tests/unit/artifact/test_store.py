@@ -194,6 +194,15 @@ async def test_content_that_nobody_links_goes_too_and_what_is_linked_stays(store
     assert await store.verify(kept) is Integrity.SOUND
 
 
+async def test_many_objects_can_be_removed_at_once(store: Store, clock: ManualClock) -> None:
+    places = [Place("gitrepository", "default", f"app-{number}") for number in range(100)]
+    for place in places:
+        await stored(store, {"a": place.name}, place=place)
+    clock.time += 100
+    await asyncio.gather(*map(store.remove, places))
+    assert list((store.root / ".headrace" / "content").iterdir()) == []
+
+
 async def test_nothing_is_remembered_of_revisions_that_are_gone(store: Store, clock: ManualClock) -> None:
     trees = Trees(store, clock)
     for number in range(20):
