@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -22,29 +23,27 @@ class EngineError(RuntimeError):
 class EngineProcess:
     """`headrace run` against one cluster, with its ports on loopback and its files below one folder."""
 
-    def __init__(self, process: asyncio.subprocess.Process, metrics: str, health: str, log: Path) -> None:
-        self._process = process
+    def __init__(self, folder: Path, arguments: tuple[str, ...], metrics: str, health: str) -> None:
+        self._folder = folder
+        self._arguments = arguments
         self._metrics = metrics
         self._health = health
-        self._log = log
+        self._log = folder / "engine.log"
         self._session = aiohttp.ClientSession()
+        self._runs = asyncio.Event()
 
     @classmethod
     async def start(cls, kubeconfig: Path, folder: Path, git_host: str) -> EngineProcess:
         """Start it and wait until it is ready. `git_host` (host:port) is the loopback host that sources may name."""
         metrics, health, storage = (f"127.0.0.1:{port}" for port in free_ports(3))
-        log = folder / "engine.log"
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "headrace", "run", f"--kubeconfig={kubeconfig}", f"--metrics-addr={metrics}",
-            f"--health-addr={health}", f"--storage-addr={storage}", f"--storage-path={folder / 'storage'}",
+        arguments = (
+            f"--kubeconfig={kubeconfig}", f"--metrics-addr={metrics}", f"--health-addr={health}",
+            f"--storage-addr={storage}", f"--storage-path={folder / 'storage'}",
             f"--socket={folder / 'engine.sock'}", f"--allow-hosts={git_host}",
-            stdin=asyncio.subprocess.DEVNULL, stdout=(output := _log_file(log)), stderr=output,
         )
-        os.close(output)
-        engine = cls(process, f"http://{metrics}/metrics", f"http://{health}/readyz", log)
+        engine = cls(folder, arguments, f"http://{metrics}/metrics", f"http://{health}/readyz")
         try:
-            async with asyncio.timeout(_STARTED_WITHIN):
-                await engine._ready()
+            await engine._start()
         except BaseException:
             await engine.stop()
             raise
@@ -61,9 +60,32 @@ class EngineProcess:
             response.raise_for_status()
             return await response.text()
 
+    async def restart(self, *, empty: bool) -> None:
+        """Stop it and start it again; with `empty` it finds nothing of what it has stored."""
+        self._runs.clear()
+        await self._end()
+        if empty:
+            shutil.rmtree(self._folder / "storage")
+        await self._start()
+
+    async def _start(self) -> None:
+        output = _log_file(self._log)
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "headrace", "run", *self._arguments,
+            stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+        )
+        os.close(output)
+        async with asyncio.timeout(_STARTED_WITHIN):
+            await self._ready()
+        self._runs.set()
+
     async def stop(self) -> None:
-        """End it as Kubernetes does: SIGTERM, and SIGKILL when it does not listen."""
+        """End it for good."""
         await self._session.close()
+        await self._end()
+
+    async def _end(self) -> None:
+        """As Kubernetes does: SIGTERM, and SIGKILL when it does not listen."""
         if self._process.returncode is not None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -75,7 +97,11 @@ class EngineProcess:
 
     async def ended(self) -> None:
         """Wait until it has ended, which it should not do by itself; raises EngineError."""
-        code = await self._process.wait()
+        while True:
+            await self._runs.wait()
+            code = await self._process.wait()
+            if self._runs.is_set():
+                break
         raise EngineError(f"the engine ended with {code}:\n{self._tail()}")
 
     async def _ready(self) -> None:

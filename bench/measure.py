@@ -27,9 +27,13 @@ class Meter:
         self._processes = processes
 
     async def measure(self, phase: str, n: int, work: Callable[[], Awaitable[Details]], *,
-                      mandatory: float | None = None) -> Measurement:
-        """Run `work`. Its requests are those until the engine is quiet again: the last event follows the status."""
-        before = await self._quiet()
+                      mandatory: float | None = None, afresh: bool = False) -> Measurement:
+        """Run `work`. Its requests are those until the engine is quiet again: the last event follows the status.
+
+        `afresh`: the work starts another engine, which counts from nothing.
+        """
+        quiet = await self._quiet()
+        before = Counter[Request]() if afresh else quiet
         self._processes.start()
         sampling = asyncio.ensure_future(self._sample())
         try:

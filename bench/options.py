@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PHASES = ("install", "upgrade", "idle", "reconcile", "chain", "commit")
+PHASES = ("install", "upgrade", "idle", "reconcile", "chain", "commit", "restart", "loss")
 """Every phase, in the order in which they run; each builds on what `install` made, `chain` excepted."""
 
 

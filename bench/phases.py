@@ -33,6 +33,7 @@ class Stage:
     deliveries: Watch
     links: Watch
     deployments: Watch
+    restart: Callable[..., Awaitable[None]]
 
     @property
     def names(self) -> list[str]:
@@ -124,9 +125,24 @@ async def commit(stage: Stage) -> Details:
             "commit to all Ready at it (median)": statistics.median(settled)}
 
 
+async def restart(stage: Stage) -> Details:
+    """Stop the engine and start it again."""
+    await stage.restart(empty=False)
+    return {}
+
+
+async def loss(stage: Stage) -> Details:
+    """The same, and all that the engine has stored is lost."""
+    await stage.restart(empty=True)
+    return {}
+
+
 PHASES: dict[str, Callable[[Stage], Awaitable[Details]]] = {
     "install": install, "upgrade": upgrade, "idle": idle, "reconcile": reconcile, "chain": chain, "commit": commit,
+    "restart": restart, "loss": loss,
 }
+AFRESH = frozenset({"restart", "loss"})
+"""Phases after which another engine counts."""
 
 
 def link_names() -> list[str]:

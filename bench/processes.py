@@ -41,8 +41,9 @@ class Processes:
     """The trees of processes under named roots, and what they use between `start` and `usage`."""
 
     def __init__(self, roots: Mapping[str, int]) -> None:
-        """`roots` maps the name to give to a process to its id; its descendants are named after their program."""
-        self._roots = dict(roots)
+        """`roots` maps the name to give to a process to its id, which may change; its descendants are named after
+        their program."""
+        self._roots = roots
         self._before: dict[int, Reading] = {}
         self._seen: dict[int, Reading] = {}
 

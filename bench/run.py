@@ -69,12 +69,18 @@ async def _on_cluster(options: Options, folder: Path, running: Cluster) -> tuple
         apps, chain = await _releases(kind, options.n)
         kubeconfig = await running.engine_kubeconfig(folder)
         engine = await stack.enter_async_context(_engine(kubeconfig, folder / "engine", kind.host))
+        roots = {"engine": engine.pid, "controlplane": running.pid, "bench": os.getpid()}
+
+        async def restart(*, empty: bool) -> None:
+            await engine.restart(empty=empty)
+            roots["engine"] = engine.pid
+
         stage = Stage(
             n=options.n, idle=options.idle, api=running.api, apps=apps, chain=chain, kind=kind,
             sources=watches.sources, deliveries=watches.deliveries, links=watches.links,
-            deployments=watches.deployments,
+            deployments=watches.deployments, restart=restart,
         )
-        processes = Processes({"engine": engine.pid, "controlplane": running.pid, "bench": os.getpid()})
+        processes = Processes(roots)
         async with profiled(engine.pid, options.profile):
             measurements = await _phases(options, stage, Meter(engine, processes), engine, floor)
         return measurements, parse(await engine.metrics())
@@ -86,7 +92,9 @@ async def _phases(options: Options, stage: Stage, meter: Meter, engine: EnginePr
     for phase in options.phases:
         bounded = functools.partial(_bounded, phase, options.timeout, stage, engine)
         n = workload.CHAIN_LENGTH if phase == "chain" else options.n
-        measurement = await meter.measure(phase, n, bounded, mandatory=floor if phase == "install" else None)
+        measurement = await meter.measure(
+            phase, n, bounded, mandatory=floor if phase == "install" else None, afresh=phase in phases.AFRESH
+        )
         print(render(measurement), flush=True)
         measurements.append(measurement)
     return measurements
