@@ -85,7 +85,7 @@ async def test_credentials_are_not_sent_to_a_token_server_of_another_domain(worl
         assert not thief.requests
 
 
-@pytest.mark.spec("SEC-30")
+@pytest.mark.spec("SEC-30", "SRC-OCI-16")
 async def test_a_token_server_may_be_trusted_by_the_operator_and_asked_by_nobody_in_particular(
     world: OciWorld,
 ) -> None:
@@ -268,7 +268,7 @@ async def test_a_bomb_of_zeros_is_refused(world: OciWorld) -> None:
     assert "times its size" in error.message
 
 
-@pytest.mark.spec("SEC-01", "SEC-02")
+@pytest.mark.spec("SEC-01", "SEC-02", "SRC-OCI-11")
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "C:\\x"])
 async def test_a_layer_that_writes_elsewhere_is_refused(world: OciWorld, name: str) -> None:
     await world.pusher().push("latest", layers=((FLUX_CONTENT, layer({"good": "1", name: "2"})),))
