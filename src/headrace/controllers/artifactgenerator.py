@@ -155,6 +155,7 @@ class ArtifactGeneratorController:
         """Build, store and offer one artifact."""
         generator, scope, name = run.generator, run.scope, output.artifact.name
         live = await _read(generator, name, scope)
+        await self._externals.check_owner(generator, live, scope)
         with scope.step("build"):
             packed, file_name = await self._build(output.artifact, run.trees)
         with scope.step("store"):

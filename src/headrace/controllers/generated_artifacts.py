@@ -87,7 +87,6 @@ class GeneratedArtifacts:
         """
         reference = reference_of(generator, wanted.name)
         try:
-            await self._check_owner(generator, live, scope)
             await self._pace(reference, wanted, scope)
             disregard(scope, reference, GENERATED)
             body = manifest(generator, wanted)
@@ -99,8 +98,9 @@ class GeneratedArtifacts:
             raise Retry(RECONCILIATION_FAILED, f"{wanted.name} reconcile failed: {error}") from error
         scope.record(Read(reference, GENERATED.name, GENERATED.digest(written), written.metadata.resource_version))
 
-    async def _check_owner(self, generator: ArtifactGenerator, live: LiveObject | None, scope: Scope) -> None:
-        """Two generators that make the same artifact would write it in turns for ever; the first one has it."""
+    async def check_owner(self, generator: ArtifactGenerator, live: LiveObject | None, scope: Scope) -> None:
+        """Two generators that make the same artifact would write it in turns for ever; the first one has it, and the
+        place of its files. Raises Retry(ReconciliationFailed)."""
         owner = live.metadata.label(GENERATOR) if live is not None else ""
         if live is None or owner in ("", generator.metadata.uid):
             return
@@ -108,7 +108,10 @@ class GeneratedArtifacts:
         other = ARTIFACT_GENERATOR.reference(live.metadata.namespace, str(named.get("name", "")))
         if other.name in ("", generator.metadata.name):
             return
-        found = await scope.read(other, IDENTITY)
+        try:
+            found = await scope.read(other, IDENTITY)
+        except KubeError as error:
+            raise Retry(RECONCILIATION_FAILED, f"{live.reference} reconcile failed: {error}") from error
         if found is not None and found.metadata.uid == owner:
             raise Retry(RECONCILIATION_FAILED, f"{live.reference} belongs to {other}")
 

@@ -242,7 +242,9 @@ async def test_a_damaged_file_is_built_anew(world: World, engine: RunningEngine,
     assert stored_files(tmp_path, await external(world, "a")).keys() == {"cm.yaml"}
 
 
-async def test_two_generators_of_one_artifact_do_not_fight(world: World, engine: RunningEngine) -> None:
+async def test_two_generators_of_one_artifact_do_not_fight(
+    world: World, engine: RunningEngine, tmp_path: Path
+) -> None:
     world.commit(FILES)
     await world.source()
     await generator(world, output("a"))
@@ -253,6 +255,9 @@ async def test_two_generators_of_one_artifact_do_not_fight(world: World, engine:
     assert f"belongs to ArtifactGenerator/{world.namespace}/app" in condition(found, "Ready")["message"]
     held = await external(world, "a")
     assert held["metadata"]["labels"]["source.extensions.fluxcd.io/generator"] == first["metadata"]["uid"]
+    assert stored_files(tmp_path, held).keys() == {"cm.yaml"}
+    folder = tmp_path / "state" / "storage" / "externalartifact" / world.namespace / "a"
+    assert [path.name for path in folder.iterdir()] == [held["status"]["artifact"]["path"].rpartition("/")[2]]
 
 
 # -- the end of an artifact --------------------------------------------------------------------------------------------
