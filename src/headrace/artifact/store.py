@@ -147,7 +147,8 @@ class _Turn:
 class Store:
     """The artifacts of this engine. `address` is the `host:port` in their URLs.
 
-    `ttl` seconds and `records` say how long old ones stay (sources.md section 3). One engine at a time uses a root.
+    `ttl` seconds and `records` say how long old ones stay (sources.md section 3); `published` is told of each artifact
+    when its file is there. One engine at a time uses a root.
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class Store:
         ttl: float = 60.0,
         records: int = 2,
         algorithm: str = "sha256",
+        published: Callable[[Artifact], None] | None = None,
     ) -> None:
         self.root = root
         self.address = address
@@ -166,6 +168,7 @@ class Store:
         self._ttl = ttl
         self._records = records
         self.algorithm = algorithm
+        self._published = published
         self._private = root / _PRIVATE
         self._contents: OrderedDict[str, Packed] = OrderedDict()
         self._making: dict[str, _Turn] = {}
@@ -242,6 +245,10 @@ class Store:
             self._remember(key, packed)
             return packed
 
+    def forget(self, key: str) -> None:
+        """Make the content known by `key` anew when it is wanted again: it is not what the key says."""
+        self._contents.pop(key, None)
+
     def _take(self, file: BinaryIO, written: Path) -> Packed:
         """Make a complete file a content."""
         size = file.tell()
@@ -309,7 +316,7 @@ class Store:
         await asyncio.to_thread(self._link, packed.digest, self.root / path)
         if alias:
             await asyncio.to_thread(self._link, packed.digest, self.root / str(place) / alias)
-        return Artifact(
+        artifact = Artifact(
             path=path,
             url=self.url(path),
             revision=revision,
@@ -318,6 +325,9 @@ class Store:
             size=packed.size,
             metadata=metadata,
         )
+        if self._published is not None:
+            self._published(artifact)
+        return artifact
 
     def _link(self, digest: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
@@ -41,7 +40,6 @@ from headrace.source.polls import Changed, Polls
 
 LATEST = "latest.tar.gz"
 """The name under which the current artifact of a bucket can always be had."""
-_REMEMBERED = 4096
 
 
 class BucketController:
@@ -62,7 +60,6 @@ class BucketController:
         self._access = access
         self._store = store
         self._storage = SourceStorage("bucket", store, trees, consumers)
-        self._downloaded: OrderedDict[str, Index] = OrderedDict()
 
     def timeout(self, bucket: Bucket) -> float:
         """A listing and the downloads, each with the time that the spec gives, and room for the rest."""
@@ -112,7 +109,7 @@ class BucketController:
             return _within(listing, spec.timeout)
 
         async def ask() -> Index:
-            answer = await self._polls.ask(opened.key, poll, max_age=age)
+            answer = await self._polls.ask(opened.key, poll, max_age=age, host=spec.endpoint)
             # Before a slot is free again, or the news of this very answer would wake us.
             scope.record(answer.read)
             return answer.value
@@ -144,16 +141,18 @@ class BucketController:
         """
         spec = bucket.spec
         key = f"bucket {opened.key} {listed.digest}"
+        made: list[Index] = []
 
         async def produce(directory: Path) -> None:
             work = download(opened.storage, listed, directory, scratch=self._store.scratch)
-            self._downloaded[key] = await scope.wait(_within(work, spec.timeout), note="objects of the bucket")
+            made.append(await scope.wait(_within(work, spec.timeout), note="objects of the bucket"))
 
         with scope.step("fetch"), told_by_storage(), _told(f"fetch from bucket '{spec.bucket_name}' failed"):
             packed = await self._store.content(key, produce, wait=scope.wait)
-        index = self._downloaded.get(key, listed)
-        while len(self._downloaded) > _REMEMBERED:
-            self._downloaded.popitem(last=False)
+        index = made[0] if made else listed
+        if index.digest != listed.digest:
+            # Whoever lists the same as we did, in line or later, must not get what came instead.
+            self._store.forget(key)
         return packed, index
 
     def _stored(

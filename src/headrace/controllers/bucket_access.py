@@ -208,6 +208,8 @@ class BucketAccess:
             if named.is_managed:
                 self._policy.check_own_identity(request.provider)
             return await self._identities.azure_secret_token(named, STORAGE_SCOPE, proxy=request.way.proxy)
+        if request.account is None:
+            self._policy.check_own_identity(request.provider)
         try:
             return await self._identities.azure_token(STORAGE_SCOPE, service_account=request.account)
         except NoIdentity:
@@ -263,6 +265,6 @@ def _parts(request: _Request, identity: bytes) -> bytes:
     spec = request.bucket.spec
     parts = (request.provider, spec.endpoint, str(spec.insecure), spec.bucket_name, spec.prefix, spec.ignore or "")
     proxy = request.way.proxy
-    way = (proxy.text, proxy.username) if proxy else ("", "")
+    way = (proxy.text, proxy.username, proxy.password) if proxy else ("", "", "")
     trust = request.way.trust
-    return joined(*(part.encode() for part in (*parts, *way)), trust.ca, trust.certificate, identity)
+    return joined(*(part.encode() for part in (*parts, *way)), trust.ca, trust.certificate, trust.key, identity)

@@ -10,6 +10,7 @@ import pytest
 
 from headrace.controllers import bucket as controller
 from headrace.model.errors import Retry, Stalled
+from headrace.source.bucket.index import download
 from tests.servers.buckets import Buckets, buckets
 from tests.servers.certificates import Authority
 from tests.servers.forward_proxy import ForwardProxy
@@ -237,6 +238,27 @@ async def test_those_who_name_the_same_bucket_share_a_listing(
     await made.run(made.object("other", prefix="x"), CREATED)
     await made.run(made.object("asked"))
     assert calls.made.count("read_index") == 3
+
+
+async def test_what_changed_while_it_was_fetched_and_changed_back_is_fetched_again(
+    made: Buckets, server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await server.put(bucket, "a.yaml", b"a: 1")
+
+    async def changed_meanwhile(*args: Any, **named: Any) -> Any:
+        await server.put(bucket, "a.yaml", b"a: 2")
+        return await download(*args, **named)
+
+    monkeypatch.setattr(controller, "download", changed_meanwhile)
+    obj, _ = await made.run(made.object())
+    assert made.files(obj.status.artifact) == {"a.yaml": b"a: 2"}
+    monkeypatch.undo()
+    await server.put(bucket, "a.yaml", b"a: 1")
+    again, _ = await made.run(obj)
+    assert made.files(again.status.artifact) == {"a.yaml": b"a: 1"}
+    assert obj.status.artifact is not None
+    assert again.status.artifact is not None
+    assert again.status.artifact.revision != obj.status.artifact.revision
 
 
 async def test_objects_of_one_bucket_with_one_identity_share_their_content(

@@ -13,9 +13,12 @@ import pytest
 
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.model.errors import Retry, Stalled
+from headrace.model.objects import LiveObject
+from headrace.model.reference import Reference
 from tests.servers.buckets import Buckets, buckets
 from tests.servers.clouds import Clouds, clouds
 from tests.servers.object_stores import ObjectStore, object_store
+from tests.servers.sources import RecordedScope
 from tests.unit.identity.test_identities import ENTRA, OneAccount
 
 FILES = {"a.yaml": b"a: 1", "dir/b c.yaml": b"b: 2", "dir/caf\u00e9+%.yaml": b"c: 3", "z": b""}
@@ -202,9 +205,28 @@ async def test_nobody_uses_the_engines_identity_under_strict_tenancy(
         assert isinstance(error, Stalled)
         assert error.reason == "AccessDenied"
         made.secret("managed", {"clientId": b"identity-of-the-node"})
+        made.secret("nobody", {"authorityHost": b"https://login.example.com"})
         if provider == "azure":
-            error = await made.failure(made.object(secretRef={"name": "managed"}))
-            assert (isinstance(error, Stalled), error.reason) == (True, "AccessDenied")
+            for name in ("managed", "nobody"):
+                error = await made.failure(made.object(secretRef={"name": name}))
+                assert (isinstance(error, Stalled), error.reason) == (True, "AccessDenied")
+
+
+@pytest.mark.spec("SEC-49")
+async def test_who_has_not_the_key_of_a_certificate_or_the_password_of_a_proxy_is_somebody_else(
+    tmp_path: Path,
+) -> None:
+    spec: dict[str, Any] = {"certSecretRef": {"name": "tls"}, "proxySecretRef": {"name": "proxy"}}
+    keys = set()
+    async with buckets(tmp_path, endpoint="s3.example.com", bucketName="things", **spec) as made:
+        for key, password in ((b"mine", b"a"), (b"a guess", b"a"), (b"mine", b"b")):
+            made.secret("tls", {"tls.crt": b"public", "tls.key": key})
+            made.secret("proxy", {"address": b"http://proxy.example.com", "username": b"me", "password": password})
+            obj = made.object()
+            live = LiveObject(Reference("", "Bucket", "default", "app"), "v1", obj.metadata, b"{}")
+            opened = await made.controller._access.open(obj, RecordedScope(live, objects=made.objects))
+            keys.add(opened.key)
+    assert len(keys) == 3
 
 
 @pytest.mark.spec("SRC-BKT-10")
