@@ -83,11 +83,12 @@ class Fault:
 
 @dataclass
 class Request:
-    """A request as it came."""
+    """A request as it came; `peer` is the port at the other end of its connection."""
 
     what: str
     path: str
     headers: dict[str, str]
+    peer: int = 0
 
 
 @dataclass
@@ -128,7 +129,8 @@ class GitServer:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         what = _what(request, body)
-        self.requests.append(Request(what, request.path, dict(request.headers)))
+        peer = request.transport.get_extra_info("peername")[1] if request.transport is not None else 0
+        self.requests.append(Request(what, request.path, dict(request.headers), peer))
         if not self._admits(request.headers.get("Authorization", "")):
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="git"'})
         fault = self.fault if self.fault is not None and self.fault.on == what else None

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from headrace.core.clock import Clock
 from headrace.model.read import Read
 from headrace.model.reference import REMOTE, Reference
+from headrace.source.turns import Turns
 
 T = TypeVar("T")
 
@@ -69,6 +70,7 @@ class Polls(Generic[T]):
         self._errors = errors
         self._clock = clock
         self._changed = changed
+        self._turns = Turns()
         self._entries: dict[str, _Entry[T]] = {}
         self._swept = clock.monotonic()
 
@@ -76,14 +78,21 @@ class Polls(Generic[T]):
         """The answer that was asked for at most `max_age` seconds ago; None when there is none. Raises its error."""
         return self._answer(self._entry(key), self._clock.monotonic(), max_age)
 
-    async def ask(self, key: str, poll: Callable[[], Awaitable[T]], *, max_age: float) -> Polled[T]:
-        """As `nowait`, with `poll` called when there is no such answer. Raises one of `errors`."""
-        entry, asked = self._entry(key), self._clock.monotonic()
+    async def ask(
+        self, key: str, poll: Callable[[], Awaitable[T]], *, max_age: float, host: str
+    ) -> Polled[T]:
+        """As `nowait`, with `poll` called when there is no such answer, and when it has its turn at the `host`: what
+        accepts no older answer is waited for by somebody, and goes before the others. Raises one of `errors`.
+        """
+        entry, asked, urgent = self._entry(key), self._clock.monotonic(), max_age <= 0
+        if urgent:
+            self._turns.hasten(host, key)
         async with entry.polling:
             known = self._answer(entry, asked, max_age)
             if known is not None:
                 return known
-            await self._poll(entry, poll)
+            async with self._turns.turn(host, key, urgent=urgent):
+                await self._poll(entry, poll)
             answer = self._answer(entry, entry.started, 0.0)
             assert answer is not None
             return answer

@@ -11,7 +11,10 @@ from headrace.core.egress import parse_url
 from headrace.source.git.credentials import http_credentials
 from headrace.source.git.mirror import FETCHES, Mirror
 from headrace.source.git.refs import Resolved
+from headrace.source.turns import AT_ONCE
+from tests.eventually import eventually
 from tests.manual_clock import ManualClock
+from tests.servers.git_http import Fault, Repository
 from tests.servers.sources import INTERVAL, REQUESTED, sources
 
 
@@ -68,3 +71,41 @@ async def test_a_thousand_new_repositories_are_not_fetched_at_once(
             url = parse_url(f"https://example.com/{number}")
             group.create_task(world.remotes.remote(url, http_credentials({}, url)).hold(target, 60.0))
     assert most == FETCHES
+
+
+async def test_a_requested_poll_goes_before_those_that_wait_for_a_slow_host(tmp_path: Path) -> None:
+    async with sources(tmp_path) as world:
+        world.server.fault = Fault("stall", on="info")
+
+        def poll(name: str, max_age: float) -> asyncio.Task[object]:
+            url = parse_url(world.server.url(name))
+            remote = world.remotes.remote(url, http_credentials({}, url))
+            return asyncio.create_task(remote.refs("refs/heads/main", max_age=max_age, timeout=60.0))
+
+        def asked() -> list[str]:
+            return [request.path.split("/")[1] for request in world.server.requests]
+
+        tasks = [poll(f"poll-{number}.git", 60.0) for number in range(AT_ONCE + 10)]
+        await eventually(lambda: len(asked()) == AT_ONCE)
+        tasks.append(poll("requested.git", 0.0))
+        await eventually(lambda: len(asked()) == AT_ONCE + 1)
+        tasks.append(poll(f"poll-{AT_ONCE + 9}.git", 0.0))
+        await eventually(lambda: len(asked()) == AT_ONCE + 2)
+        assert asked()[AT_ONCE:] == ["requested.git", f"poll-{AT_ONCE + 9}.git"]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_poll_is_one_request_and_all_repositories_of_a_host_share_a_connection(tmp_path: Path) -> None:
+    async with sources(tmp_path) as world:
+        remotes = []
+        for name in ("one.git", "two.git", "three.git"):
+            Repository(world.server.root, name).commit({"a": name})
+            url = parse_url(world.server.url(name))
+            remotes.append(world.remotes.remote(url, http_credentials({}, url)))
+        for _ in range(4):
+            for remote in remotes:
+                await remote.refs("refs/heads/main", max_age=0.0, timeout=60.0)
+        assert dict(world.server.counts) == {"info": 3, "ls-refs": 12}
+        assert len({request.peer for request in world.server.requests}) == 1

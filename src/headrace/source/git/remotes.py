@@ -40,6 +40,7 @@ from headrace.source.git.refs import (
 from headrace.source.git.ssh_algorithms import ANY, SshAlgorithms
 from headrace.source.git.submodules import DEPTH, Submodule, list_submodules, locate
 from headrace.source.git.transport import Transport
+from headrace.source.turns import Turns
 
 if TYPE_CHECKING:
     from headrace.source.git.ssh import SshConnections
@@ -85,7 +86,7 @@ class Remote:
 
     def __init__(
         self, key: str, origin: tuple[RemoteUrl, Credentials], transport: Transport, mirror: Mirror, clock: Clock,
-        changed: Changed,
+        changed: Changed, *, turns: Turns,
     ) -> None:  # fmt: skip
         self.key = key
         self.origin = origin
@@ -94,6 +95,7 @@ class Remote:
         self._transport = transport
         self._clock = clock
         self._changed = changed
+        self._turns = turns
         self._polling = asyncio.Lock()
         self._fetching = asyncio.Lock()
         self._wanted: dict[str, float] = {}
@@ -111,16 +113,17 @@ class Remote:
     async def refs(self, prefix: str, *, max_age: float, timeout: float) -> Refs:
         """The refs at `prefix` from an answer that was asked for at most `max_age` seconds before this call.
 
-        Those who call while another polls share the next answer. Raises GitError.
+        Those who call while another polls share the next answer. One who accepts no older answer is waited for by
+        somebody, and goes before the others at the host. `timeout` begins when it is this poll's turn. Raises GitError.
         """
-        asked = self._want(prefix)
-        try:
-            async with asyncio.timeout(timeout), self._polling:
-                poll = self._answer(prefix, asked, max_age)
-                if poll is None:
+        asked, host, urgent = self._want(prefix), self.origin[0].origin, max_age <= 0
+        if urgent:
+            self._turns.hasten(host, self.key)
+        async with self._polling:
+            poll = self._answer(prefix, asked, max_age)
+            if poll is None:
+                async with self._turns.turn(host, self.key, urgent=urgent):
                     poll = self._last = await self._poll(timeout)
-        except TimeoutError as error:
-            raise GitError("context deadline exceeded: no answer in time") from error
         return self._refs(prefix, poll)
 
     def refs_nowait(self, prefix: str, *, max_age: float) -> Refs | None:
@@ -150,9 +153,12 @@ class Remote:
         self._wanted = {prefix: asked for prefix, asked in self._wanted.items() if asked > started - _FORGET}
         prefixes = frozenset(self._wanted)
         try:
-            refs = await self._transport.refs(sorted(prefixes), timeout)
+            async with asyncio.timeout(timeout):
+                refs = await self._transport.refs(sorted(prefixes), timeout)
         except GitError as error:
             return _Poll(started, prefixes, error=error)
+        except TimeoutError:
+            return _Poll(started, prefixes, error=GitError("context deadline exceeded: no answer in time"))
         self._tell(prefixes, refs)
         return _Poll(started, prefixes, refs)
 
@@ -270,6 +276,7 @@ class Remotes:
         self._remotes: dict[str, Remote] = {}
         self._connections: SshConnections | None = None
         self._fetches = asyncio.Semaphore(FETCHES)
+        self._turns = Turns()
         self._collected = clock.monotonic()
 
     async def collect(self) -> None:
@@ -300,7 +307,7 @@ class Remotes:
     def _new(self, key: str, url: RemoteUrl, credentials: Credentials) -> Remote:
         transport = self._transport(url, credentials)
         mirror = Mirror(self._directory / key, transport, self._fetches)
-        return Remote(key, (url, credentials), transport, mirror, self._clock, self._changed)
+        return Remote(key, (url, credentials), transport, mirror, self._clock, self._changed, turns=self._turns)
 
     def _transport(self, url: RemoteUrl, credentials: Credentials) -> Transport:
         if credentials.ssh is None:

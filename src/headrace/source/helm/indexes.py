@@ -84,7 +84,7 @@ class Indexes:
                 await self._ask(client, known, known.fetched, timeout)
                 return known.revision
 
-        return await self._polls.ask(self.name(client), ask, max_age=max_age)
+        return await self._polls.ask(self.name(client), ask, max_age=max_age, host=client.host)
 
     def _repository(self, client: HelmRepositoryClient) -> _Repository:
         name = self.name(client)

@@ -77,6 +77,11 @@ class HelmRepositoryClient:
         self._credentials = replace(credentials, username=username, password=password)
         self._egress = egress
 
+    @property
+    def host(self) -> str:
+        """Where it is polled."""
+        return self._url.origin
+
     def key(self, secret: bytes) -> str:
         """A name that is the same only for the same repository and identity; meaningless without `secret`."""
         text = normalised(self._url.text).encode()

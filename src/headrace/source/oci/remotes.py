@@ -86,7 +86,7 @@ class OciRemotes:
         async def poll() -> Found:
             return await self._find(source, wanted, timeout)
 
-        return await self._polls.ask(_poll_key(source, wanted), poll, max_age=max_age)
+        return await self._polls.ask(_poll_key(source, wanted), poll, max_age=max_age, host=source.repository.server)
 
     async def _find(self, source: Source, wanted: Wanted, timeout: float) -> Found:
         reference = wanted.reference
