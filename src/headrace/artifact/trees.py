@@ -12,16 +12,16 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import BinaryIO
 
-from headrace.artifact.fetch import REQUEUE, Fetcher, failed
+from headrace.artifact.fetch import ARTIFACT_FAILED, REQUEUE, Fetcher, failed
 from headrace.artifact.files import new_directory
-from headrace.artifact.store import Integrity, Store
+from headrace.artifact.store import Integrity, Store, stored_reference
 from headrace.core.clock import Clock
 from headrace.core.limits import UNPACK, UnpackLimits
 from headrace.core.unpack import ArchiveRefused, unpack
 from headrace.model.artifact import Artifact, Tree
+from headrace.model.errors import Waiting
 
 _IDLE = 600.0
 """Seconds for which a tree that nobody reads stays: until the next deliveries of the same revision are done."""
@@ -63,7 +63,8 @@ class Trees:
     async def open(self, artifact: Artifact) -> AsyncIterator[Tree]:
         """The files of an artifact, read-only, for as long as the context is open.
 
-        Raises Retry(ArtifactFailed) when it is missing, damaged, refused or cannot be fetched; OSError (disk full).
+        Raises Waiting(ArtifactFailed) while it is missing in this store, which ends when its source has made it
+        anew; Retry(ArtifactFailed) when it is refused or cannot be fetched; OSError (disk full).
         """
         async with self._opening.setdefault(artifact.digest, asyncio.Lock()):
             digest = await self._opened(artifact)
@@ -109,7 +110,8 @@ class Trees:
             if self._lost is not None:
                 self._lost(artifact)
             text = f"artifact '{artifact.path}' is missing in storage or damaged; its source makes it anew"
-            raise failed(text, after=self._requeue)
+            on = (stored_reference(artifact.path),)
+            raise Waiting(ARTIFACT_FAILED, text, on=on, after=self._requeue, quiet=True)
         return await self._fetch(artifact)
 
     async def _fetch(self, artifact: Artifact) -> str:

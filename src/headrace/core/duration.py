@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _WHOLE = re.compile(r"([0-9]+(\.[0-9]+)?(ms|s|m|h))+")
 _TERM = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -14,6 +15,7 @@ class InvalidDuration(ValueError):
     """A text that is no duration, or one that is too long."""
 
 
+@lru_cache(maxsize=1024)
 def parse_duration(text: str) -> float:
     """Seconds. The pattern is that of Flux's CRDs; raises InvalidDuration on others and on what Go cannot hold."""
     if _WHOLE.fullmatch(text) is None:

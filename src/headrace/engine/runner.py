@@ -37,7 +37,7 @@ from headrace.model.cures import is_cure
 from headrace.model.errors import Retry, Stalled, StepError, Superseded, Waiting
 from headrace.model.objects import LiveObject
 from headrace.model.outcome import Outcome
-from headrace.model.reference import Reference
+from headrace.model.reference import REMOTE, Reference
 from headrace.model.trace import INTERVAL, RETRY, Cause, Trace, moved
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,7 @@ class Runner:
     def __init__(self, controllers: Mapping[tuple[str, str], AnyController], services: Services, *,
                  cures: Cures, wake: Wake, random: Random) -> None:
         self._controllers = controllers
+        self._static = {key: c for key, c in controllers.items() if isinstance(c, ServesStatic)}
         self._services = services
         self._cures = cures
         self._wake = wake
@@ -168,7 +169,8 @@ class Runner:
 
     async def _go(self, scope: RunScope, controller: AnyController) -> End:
         obj = self._decode(scope.live, controller)
-        if isinstance(controller, ServesStatic) and controller.is_static(obj):
+        static = self._static.get(scope.reference.group_kind)
+        if static is not None and static.is_static(obj):
             return await self._leave(scope, controller, obj)
         scope.retry_interval = controller.retry_interval(obj)
         if scope.live.metadata.deleting:
@@ -282,7 +284,9 @@ class Runner:
             if reference in already:
                 continue
             try:
-                if is_cure(reference):
+                if reference.cluster == REMOTE:
+                    scope.subscribe(reference)
+                elif is_cure(reference):
                     scope.subscribe(reference)
                     await self._cures.seek(reference)
                 else:

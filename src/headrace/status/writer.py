@@ -8,6 +8,7 @@ A run's own view decides what is observed: its generation and its request token,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -77,8 +78,10 @@ class ApiStatusWriter:
     async def succeeded(self, live: LiveObject, outcome: Outcome) -> LiveObject:
         """See `StatusWriter.succeeded`. A success after failures is an event, whatever the outcome says."""
         rules = rules_of(live.reference.group)
-        outcome = msgspec.structs.replace(
-            outcome, message=redact(outcome.message), conditions=_redacted(outcome.conditions))
+        # A condition often says the same as the outcome, and patterns cost time.
+        message = redact(outcome.message)
+        same = {outcome.message: message}
+        outcome = msgspec.structs.replace(outcome, message=message, conditions=_redacted(outcome.conditions, same))
         recovered = summary.recovered(conditions.decode(status_of(live)))
         written = await self._change(live, lambda _: summary.succeeded(outcome, rules))
         message, reason = outcome.event, outcome.event_reason or outcome.reason
@@ -241,8 +244,10 @@ def _rebased(live: LiveObject, fresh: LiveObject) -> LiveObject:
     return msgspec.structs.replace(live, raw=fresh.raw, metadata=metadata)
 
 
-def _redacted(told: Sequence[Condition]) -> tuple[Condition, ...]:
-    return tuple(msgspec.structs.replace(condition, message=redact(condition.message)) for condition in told)
+def _redacted(told: Sequence[Condition], known: Mapping[str, str] = MappingProxyType({})) -> tuple[Condition, ...]:
+    """The conditions as anybody may read them; `known` are texts with what has become of them already."""
+    return tuple(
+        msgspec.structs.replace(one, message=known.get(one.message) or redact(one.message)) for one in told)
 
 
 def _clean(error: StepError) -> StepError:
