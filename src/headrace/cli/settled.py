@@ -10,6 +10,7 @@ from headrace.api.kinds import KINDS
 from headrace.api.meta import SOURCE_GROUP
 from headrace.cli.root import GIT_REPOSITORY_REFERENCE, KUSTOMIZATION_REFERENCE
 from headrace.cli.view import FluxObject, inventory_reference
+from headrace.controllers.generator_sources import sources_digest
 from headrace.model.reference import Reference
 
 
@@ -82,14 +83,25 @@ def overall(objects: Mapping[Reference, FluxObject], goal: Goal) -> Standing:
 
 def _behind(objects: Mapping[Reference, FluxObject], states: Mapping[Reference, Standing]) -> bool:
     """Whether a Ready object has yet to deliver what its source has now."""
-    for reference, obj in objects.items():
-        named = obj.source(SOURCE_GROUP)
-        source = objects.get(named) if named is not None else None
-        if source is None or source.status.artifact is None or obj.suspended:
-            continue
-        if states[reference] is Standing.READY and source.revision != obj.source_revision:
-            return True
-    return False
+    return any(
+        states[reference] is Standing.READY
+        and not obj.suspended
+        and (_source_is_newer(obj, objects) or _sources_are_newer(obj, objects))
+        for reference, obj in objects.items()
+    )
+
+
+def _source_is_newer(obj: FluxObject, objects: Mapping[Reference, FluxObject]) -> bool:
+    named = obj.source(SOURCE_GROUP)
+    source = objects.get(named) if named is not None else None
+    return source is not None and source.status.artifact is not None and source.revision != obj.source_revision
+
+
+def _sources_are_newer(obj: FluxObject, objects: Mapping[Reference, FluxObject]) -> bool:
+    """For an ArtifactGenerator, all of whose sources are known."""
+    named = {alias: objects.get(reference) for alias, reference in obj.sources(SOURCE_GROUP).items()}
+    found = {alias: source.status.artifact for alias, source in named.items() if source and source.status.artifact}
+    return bool(found) and len(found) == len(named) and sources_digest(found) != obj.status.observed_sources_digest
 
 
 def _children_known(objects: Mapping[Reference, FluxObject]) -> bool:

@@ -26,6 +26,12 @@ class NamedReference(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     namespace: str = ""
 
 
+class AliasedReference(NamedReference, frozen=True, gc=False):
+    """sources[] of an ArtifactGenerator."""
+
+    alias: str = ""
+
+
 class FluxSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """Fields of specs that several kinds have."""
 
@@ -35,6 +41,7 @@ class FluxSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     url: str = ""
     type: str = ""
     source_ref: NamedReference | None = None
+    sources: tuple[AliasedReference, ...] = ()
     depends_on: tuple[NamedReference, ...] = ()
     kube_config: msgspec.Raw | None = None
 
@@ -52,6 +59,7 @@ class FluxStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     last_applied_revision: str = ""
     last_attempted_revision: str = ""
     observed_source_artifact_revision: str = ""
+    observed_sources_digest: str = ""
     last_handled_reconcile_at: str = ""
     inventory: FluxInventory | tuple[GeneratedArtifact, ...] | None = None
 
@@ -148,6 +156,11 @@ class FluxObject(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         """The source that the object delivers from."""
         ref = self.spec.source_ref
         return None if ref is None else Reference(group, ref.kind, ref.namespace or self.metadata.namespace, ref.name)
+
+    def sources(self, group: str) -> dict[str, Reference]:
+        """The sources that the object makes artifacts of, by alias."""
+        own = self.metadata.namespace
+        return {s.alias: Reference(group, s.kind, s.namespace or own, s.name) for s in self.spec.sources}
 
     def dependencies(self) -> tuple[Reference, ...]:
         """The objects of the same kind that must be ready first."""

@@ -9,7 +9,8 @@ import pytest
 from headrace.api.meta import SOURCE_GROUP, StatusCondition
 from headrace.cli.root import GIT_REPOSITORY_REFERENCE, KUSTOMIZATION_REFERENCE
 from headrace.cli.settled import Goal, Standing, overall, standing
-from headrace.cli.view import FluxInventory, FluxObject, FluxSpec, FluxStatus, NamedReference
+from headrace.cli.view import AliasedReference, FluxInventory, FluxObject, FluxSpec, FluxStatus, NamedReference
+from headrace.controllers.generator_sources import sources_digest
 from headrace.model.artifact import Artifact
 from headrace.model.objects import Metadata
 from headrace.model.plan import InventoryEntry
@@ -120,6 +121,16 @@ def test_stalled_is_failed_at_once() -> None:
 
 def test_a_chart_has_the_revision_of_its_own_and_that_of_its_source() -> None:
     assert seen(repository(), kustomization(), chart(NEW)) is Standing.READY
+
+
+def test_a_generator_has_to_deal_with_what_its_sources_are_at() -> None:
+    spec = FluxSpec(sources=(AliasedReference("flux-system", "GitRepository", alias="repo"),))
+    artifact = repository().status.artifact
+    assert artifact is not None
+    now = other("ArtifactGenerator", READY, spec=spec, observed_sources_digest=sources_digest({"repo": artifact}))
+    before = other("ArtifactGenerator", READY, spec=spec, observed_sources_digest="sha256:0")
+    assert seen(repository(), kustomization(), now) is Standing.READY
+    assert seen(repository(), kustomization(), before) is Standing.MOVING
 
 
 def test_a_registry_of_charts_has_no_status_to_wait_for() -> None:
