@@ -27,6 +27,7 @@ from headrace.controllers.helm_sources import ChartSources
 from headrace.controllers.helmchart import HelmChartController
 from headrace.controllers.helmrepository import HelmRepositoryController
 from headrace.controllers.oci_verification import OciVerification
+from headrace.controllers.workload import WorkloadPolicy
 from headrace.core.clock import Clock, SystemClock, rfc3339
 from headrace.core.egress import Egress, EgressPolicy
 from headrace.core.limits import HELM, HelmLimits
@@ -167,7 +168,8 @@ def _with_status(obj: T, change: dict[str, object]) -> T:
 
 @contextlib.asynccontextmanager
 async def helm_world(
-    directory: Path, toolbox: Toolbox, *, limits: HelmLimits = HELM, policy: EgressPolicy | None = None
+    directory: Path, toolbox: Toolbox, *, limits: HelmLimits = HELM, policy: EgressPolicy | None = None,
+    workload: WorkloadPolicy | None = None,
 ) -> AsyncIterator[HelmWorld]:
     """Everything made below `directory`, closed at the end."""
     clock: Clock = _Impatient()
@@ -195,7 +197,9 @@ async def helm_world(
         builder = ChartBuilder(read, match, store.scratch, limits=limits)
         http = HttpCandidates(access, indexes, match, store, limits=limits)
         verification = OciVerification(remotes.registry, toolbox)
-        oci = RegistryCharts(remotes, NoIdentities(), verification, clock, limits=limits)
+        oci = RegistryCharts(
+            remotes, NoIdentities(), verification, clock, policy=workload or WorkloadPolicy(), limits=limits
+        )
         remote = RemoteCharts(http, oci, builder, store)
         local = LocalCharts(trees, store, builder, ChartDependencies(repositories, remote))
         world = HelmWorld(

@@ -16,6 +16,7 @@ from headrace.controllers.helmchart import HelmChartController
 from headrace.controllers.helmrepository import HelmRepositoryController
 from headrace.controllers.oci_access import RegistryIdentities
 from headrace.controllers.oci_verification import OciVerification
+from headrace.controllers.workload import WorkloadPolicy
 from headrace.core.clock import Clock
 from headrace.core.egress import Egress
 from headrace.core.limits import HELM, HelmLimits
@@ -39,14 +40,15 @@ def helm_controllers(
     fetcher: Fetcher | None,
     registries: OciRemotes,
     identities: RegistryIdentities,
+    policy: WorkloadPolicy,
+    verification: OciVerification,
     clock: Clock,
     changed: Changed,
     requeue: float,
     allow_insecure: bool = True,
-    verification: OciVerification | None = None,
     limits: HelmLimits = HELM,
 ) -> tuple[AnyController, AnyController]:
-    """Those of HelmRepository and HelmChart. `verification` is that of OCIRepositories, where there is one."""
+    """Those of HelmRepository and HelmChart. `verification` is that of OCIRepositories."""
     read, match = yaml_reader(toolbox), version_matcher(toolbox)
     indexes = Indexes(
         store.scratch, store.installation_key(), read, clock, changed, algorithm=store.algorithm, limits=limits
@@ -55,9 +57,8 @@ def helm_controllers(
     builder = ChartBuilder(read, match, store.scratch, limits=limits)
     http = HttpCandidates(access, indexes, match, store, fetcher, limits=limits)
     oci = RegistryCharts(
-        registries, identities, verification or OciVerification(registries.registry, toolbox), clock,
-        allow_insecure=allow_insecure, limits=limits,
-    )  # fmt: skip
+        registries, identities, verification, clock, policy=policy, allow_insecure=allow_insecure, limits=limits
+    )
     remote = RemoteCharts(http, oci, builder, store)
     local = LocalCharts(trees, store, builder, ChartDependencies(WatchedRepositories(clusters), remote))
     repositories = HelmRepositoryController(access, indexes, store, trees, clock)

@@ -37,10 +37,15 @@ def oci_controller(
 ) -> OCIRepositoryController:  # fmt: skip
     """That of OCIRepository. Raises SettingsError."""
     access = OciAccess(registries, identities, policy, allow_insecure=not settings.enforces("registries"))
-    verification = OciVerification(registries.registry, toolbox, trusted_root=trusted_root(settings))
+    verification = verification_of(settings, registries, toolbox)
     return OCIRepositoryController(
         registries, access, verification, store, trees, clock, consumers=consumers
     )
+
+
+def verification_of(settings: Settings, registries: OciRemotes, toolbox: Toolbox) -> OciVerification:
+    """That of all kinds, with the operator's trusted root. Raises SettingsError."""
+    return OciVerification(registries.registry, toolbox, trusted_root=trusted_root(settings))
 
 
 def trusted_root(settings: Settings) -> str:

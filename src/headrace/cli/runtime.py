@@ -29,7 +29,7 @@ from headrace.cli.engine_settings import told
 from headrace.cli.helm import helm_controllers
 from headrace.cli.identities import identities, workload_policy
 from headrace.cli.key_services import key_services
-from headrace.cli.oci import oci_controller, registries_of
+from headrace.cli.oci import oci_controller, registries_of, verification_of
 from headrace.cli.options import (
     default_account,
     generator_policy,
@@ -67,7 +67,7 @@ from headrace.kube.networks import cluster_networks
 from headrace.kube.tokens import ServiceAccountTokens
 from headrace.model.artifact import Artifact
 from headrace.model.objects import LiveObject
-from headrace.model.read import ABSENT
+from headrace.model.read import ABSENT, WHOLE
 from headrace.model.reference import Reference
 from headrace.settings import Settings, SettingsError
 from headrace.source.git.remotes import Remotes
@@ -234,7 +234,12 @@ class Runtime:
             ttl=chosen.artifact_retention_ttl,
             records=chosen.artifact_retention_records,
             algorithm=chosen.artifact_digest_algo,
+            published=self._published,
         )
+
+    def _published(self, artifact: Artifact) -> None:
+        """Wake who waits for a stored file: one made anew is the same artifact, of which no event tells."""
+        self._changed(stored_reference(artifact.path), WHOLE.name, artifact.digest)
 
     def _toolbox(self, store: Store, policy: EgressPolicy) -> Toolbox:
         """Children with network access only where remote bases are allowed, and for key services."""
@@ -291,6 +296,7 @@ class Runtime:
         )  # fmt: skip
         helm = helm_controllers(
             clusters, toolbox, store, trees, egress, fetcher=fetcher, registries=registries, identities=issued,
+            policy=policy, verification=verification_of(self._settings, registries, toolbox),
             clock=self._clock, changed=moved, requeue=requeue, allow_insecure=not self._settings.enforces("registries"),
             limits=helm_limits(self._settings),
         )  # fmt: skip

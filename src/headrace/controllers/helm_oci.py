@@ -21,6 +21,7 @@ from headrace.controllers.source_secrets import (
     read_trust,
     secret_data,
 )
+from headrace.controllers.workload import WorkloadPolicy
 from headrace.core import secrecy
 from headrace.core.clock import Clock
 from headrace.core.duration import parse_duration
@@ -85,15 +86,17 @@ class _Tagged:
 
 
 class RegistryCharts:
-    """Charts of HelmRepositories of type oci. `identities` are asked where the object brings no credentials."""
+    """Charts of HelmRepositories of type oci. `identities` are asked where the object brings no credentials, if the
+    `policy` lets objects use the engine's own."""
 
     def __init__(
         self, remotes: OciRemotes, identities: RegistryIdentities, verification: OciVerification, clock: Clock, *,
-        allow_insecure: bool = True, limits: HelmLimits = HELM,
+        policy: WorkloadPolicy, allow_insecure: bool = True, limits: HelmLimits = HELM,
     ) -> None:  # fmt: skip
         self._remotes = remotes
         self._verification = verification
         self._identities = identities
+        self._policy = policy
         self._clock = clock
         self._allow_insecure = allow_insecure
         self._limits = limits
@@ -189,6 +192,7 @@ class RegistryCharts:
         provider = repo.spec.provider or GENERIC
         if provider == GENERIC:
             return Keychain()
+        self._policy.check_own_identity(provider)
         asking = self._identities.registry_credentials(provider, repository.host)
         try:
             username, password = await scope.wait(asking, note=f"credentials from {provider}")

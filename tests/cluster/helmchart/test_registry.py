@@ -11,7 +11,8 @@ import msgspec
 import pytest
 import yaml
 
-from headrace.model.errors import Retry
+from headrace.controllers.workload import WorkloadPolicy
+from headrace.model.errors import Retry, Stalled
 from headrace.source.oci.credentials import Access, Credential, Keychain
 from headrace.source.oci.manifest import HELM_CHART, HELM_CONFIG, Manifest, encoded
 from headrace.source.oci.reference import Repository
@@ -160,3 +161,15 @@ async def test_a_signature_is_needed_and_what_is_verified_is_what_is_pulled(
     assert world.archive(done) == archive
     proof = {condition.type: condition for condition in outcome.conditions}["SourceVerified"]
     assert (proof.status, proof.message) == ("True", "verified signature of version 1.0.0")
+
+
+@pytest.mark.parametrize("provider", ["aws", "azure", "gcp"])
+async def test_the_engines_own_identity_is_nobodys_under_strict_tenancy(
+    tmp_path: Path, provider: str
+) -> None:
+    strict = WorkloadPolicy(own_identity=False)
+    async with Toolbox(size=1) as toolbox, helm_world(tmp_path, toolbox, workload=strict) as world:
+        repository = world.repository(type="oci", url="oci://registry.example.com/charts", provider=provider)
+        world.put(world.repositories.kind.reference("default", "charts"), msgspec.to_builtins(repository))
+        error = await world.failure(world.chart(version="1.0.0"))
+    assert (isinstance(error, Stalled), error.reason) == (True, "AccessDenied")

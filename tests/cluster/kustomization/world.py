@@ -17,7 +17,7 @@ import msgspec
 from headrace.api.kinds import GIT_REPOSITORY, KUSTOMIZATION, KindInfo
 from headrace.apply.applied import AppliedStore
 from headrace.artifact.fetch import Fetcher
-from headrace.artifact.store import Store
+from headrace.artifact.store import FILE, Store, stored_reference
 from headrace.artifact.trees import Trees
 from headrace.cli.helm import helm_controllers
 from headrace.cli.identities import identities
@@ -27,6 +27,7 @@ from headrace.controllers.bucket_access import BucketAccess
 from headrace.controllers.consumers import Consumers
 from headrace.controllers.gitrepository import GitRepositoryController
 from headrace.controllers.kustomization import KustomizationController, KustomizationOptions
+from headrace.controllers.oci_verification import OciVerification
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.core.clock import Clock, SystemClock
 from headrace.core.egress import Egress, EgressPolicy
@@ -45,6 +46,7 @@ from headrace.kube.resource import Resource
 from headrace.kube.tokens import ServiceAccountTokens
 from headrace.kube.watch import Selection, watch
 from headrace.model.objects import LiveObject
+from headrace.model.read import ABSENT, WHOLE
 from headrace.model.reference import Reference
 from headrace.model.trace import Trace
 from headrace.settings import Settings
@@ -121,31 +123,41 @@ async def running_engine(
         toolbox = await stack.enter_async_context(Toolbox(size=1, key_services=key_services))
         egress = Egress(EgressPolicy(allow_hosts=frozenset({"127.0.0.1"})))
         stack.push_async_callback(egress.close)
-        store = Store(directory / "storage", "127.0.0.1:1", clock)
-        trees = Trees(store, clock, fetcher=Fetcher(egress))
+        engines: list[Engine] = []
+
+        def changed(reference: Reference, part: str, digest: str) -> None:
+            engines[0].changed(reference, part, digest)
+
+        store = Store(
+            directory / "storage", "127.0.0.1:1", clock,
+            published=lambda artifact: changed(stored_reference(artifact.path), WHOLE.name, artifact.digest),
+        )  # fmt: skip
+        trees = Trees(
+            store, clock, fetcher=Fetcher(egress),
+            lost=lambda artifact: changed(stored_reference(artifact.path), FILE, ABSENT),
+        )  # fmt: skip
         applied = AppliedStore(directory / "applied.db")
         stack.push_async_callback(applied.close)
-        engines: list[Engine] = []
         remotes = Remotes(
             store.mirrors, key=b"k" * 32, egress=egress, clock=clock, match_versions=_no_versions,
-            changed=lambda *changed: engines[0].changed(*changed),
+            changed=changed,
         )
         consumers = Consumers()
         bucket_access = await stack.enter_async_context(_bucket_access(clusters, egress, clock))
         issued = await stack.enter_async_context(identities(Settings(), clusters.management.client, egress, clock))
+        registries = OciRemotes(
+            Registry(egress, clock), key=b"k" * 32, clock=clock, match_tags=toolbox_tags(toolbox), changed=changed
+        )
         helm = helm_controllers(
             clusters, toolbox, store, trees, egress, fetcher=Fetcher(egress), identities=issued, clock=clock,
-            registries=OciRemotes(
-                Registry(egress, clock), key=b"k" * 32, clock=clock, match_tags=toolbox_tags(toolbox),
-                changed=lambda *changed: engines[0].changed(*changed),
-            ),
-            changed=lambda *changed: engines[0].changed(*changed), requeue=30.0,
+            registries=registries, policy=WorkloadPolicy(),
+            verification=OciVerification(registries.registry, toolbox), changed=changed, requeue=30.0,
         )  # fmt: skip
         controllers: list[AnyController] = [
             *helm,
             GitRepositoryController(remotes, store, trees, clock, consumers),
             BucketController(
-                bucket_access, store, trees, clock, lambda *changed: engines[0].changed(*changed), consumers
+                bucket_access, store, trees, clock, changed, consumers
             ),
             ArtifactGeneratorController(
                 clusters.management.client, toolbox, store, trees, clock=clock, random=random
