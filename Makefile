@@ -11,11 +11,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Two test processes even on larger machines: they share one control plane, which has more to do than they.
 WORKERS ?= 2
 N ?= 100
+SOURCES ?= 1000
 ROUNDS ?= 300
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-unit test-cluster soak check verify generate lock conformance bench clean
+.PHONY: help build demo test test-unit test-cluster soak check verify generate lock conformance bench bench-sources clean
 .SILENT: help build conformance
 
 help: ## list the targets
@@ -50,6 +51,9 @@ demo: build ## deliver examples/hello to an embedded cluster
 
 bench: build ## measure: N=100 apps, SOURCE=git|oci, OUT=FILE for JSON
 	$(BIN)/python -m bench --n $(N) $(if $(SOURCE),--source $(SOURCE)) $(if $(OUT),--out $(OUT))
+
+bench-sources: build ## measure: SOURCES=1000 polled sources of each kind, large ones, OUT=FILE for JSON
+	$(BIN)/python -m bench.sources --n $(SOURCES) $(if $(OUT),--out $(OUT))
 
 # --- checks ----------------------------------------------------------------------------------------------------
 

@@ -23,15 +23,15 @@ _GIT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_GLOBAL": "/dev/null"
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What one thing took. `peak_mib` are the peaks of all its processes together, `before_mib` what they had when it
-    began."""
+    """What one thing took. `peak_mib` adds up the peaks of its programs, of each the largest process (`by_program`);
+    `before_mib` is what they had when it began."""
 
     what: str
     seconds: float
     cpu_seconds: float
     peak_mib: float
     before_mib: float = 0.0
-    by_process: dict[str, float] = {}
+    by_program: dict[str, float] = {}
 
 
 async def large_git(bench: Bench, commits: int) -> list[Cost]:
@@ -71,7 +71,7 @@ async def _source(bench: Bench, kind: str, made: workload.Object, what: str) -> 
         await bench.watches[PLURALS[kind]].until(made["metadata"]["name"], is_ready)
 
     engine = Processes({"engine": bench.engine.pid})
-    return await _measured(what, engine, until_ready, within=("engine", "git"))
+    return await _measured(what, engine, until_ready)
 
 
 async def _plain(what: str, command: list[str]) -> Cost:
@@ -111,11 +111,11 @@ def _content(path: str) -> str:
     return Path(path).read_text().strip()
 
 
-async def _measured(
-    what: str, processes: Processes, work: Callable[[], Awaitable[None]], *, within: tuple[str, ...] = ("",)
-) -> Cost:
+async def _measured(what: str, processes: Processes, work: Callable[[], Awaitable[None]]) -> Cost:
+    """`work`, with the processes sampled often: those of git and tar come and go."""
     processes.start()
-    before = sum(one.peak_mib for one in processes.usage() if one.name.startswith(within))
+    processes.sample()
+    before = sum(processes.largest().values())
     sampling = asyncio.ensure_future(_sample(processes))
     try:
         started = time.monotonic()
@@ -123,16 +123,16 @@ async def _measured(
             await work()
         seconds = time.monotonic() - started
         processes.sample()
-        usage = [one for one in processes.usage() if one.name.startswith(within)]
+        cpu = sum(one.cpu_seconds for one in processes.usage())
     finally:
         sampling.cancel()
+    peaks = {name: round(peak, 1) for name, peak in processes.largest().items() if peak}
     cost = Cost(
-        what=what, seconds=round(seconds, 2), cpu_seconds=round(sum(one.cpu_seconds for one in usage), 2),
-        peak_mib=round(sum(one.peak_mib for one in usage), 1), before_mib=round(before, 1),
-        by_process={one.name: one.peak_mib for one in usage if one.peak_mib},
+        what=what, seconds=round(seconds, 2), cpu_seconds=round(cpu, 2), peak_mib=round(sum(peaks.values()), 1),
+        before_mib=round(before, 1), by_program=peaks,
     )  # fmt: skip
     print(f"{what}: {cost.seconds:.2f} s, {cost.cpu_seconds:.2f} s CPU, {cost.peak_mib:.0f} MiB "
-          f"({cost.before_mib:.0f} before; {cost.by_process})", flush=True)  # fmt: skip
+          f"({cost.before_mib:.0f} before; {cost.by_program})", flush=True)  # fmt: skip
     return cost
 
 

@@ -75,6 +75,13 @@ class Processes:
             peak[seen.name] += seen.peak / 1024
         return [Usage(name, round(cpu[name], 2), round(peak.get(name, 0.0), 1)) for name in sorted(cpu)]
 
+    def largest(self) -> dict[str, float]:
+        """The highest peak (MiB) of one process of each name, those that were sampled and are gone included."""
+        largest: dict[str, float] = defaultdict(float)
+        for seen in self._seen.values():
+            largest[seen.name] = max(largest[seen.name], seen.peak / 1024)
+        return dict(largest)
+
     def _pids(self) -> dict[int, str]:
         found = {pid: name for name, pid in self._roots.items()}
         parents = _parents()
