@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from headrace.core.clock import SystemClock
-from headrace.core.egress import Egress, EgressPolicy, Trust
+from headrace.core.egress import Egress, EgressPolicy, Trust, parse_url
 from headrace.source.oci.credentials import PLAIN, Access, Credential, Keychain
 from headrace.source.oci.errors import Denied, DigestMismatch, NotFound, OciError
 from headrace.source.oci.manifest import (
@@ -228,6 +229,33 @@ async def test_a_busy_registry_gets_the_time_it_asks_for(registry: Registry, ser
     with pytest.raises(OciError, match="fewer requests"):
         await registry.tags(repository, Access(), timeout=10)
     assert not server.requests, "the host is left alone by everybody"
+
+
+@pytest.mark.spec("SEC-49", "SEC-50")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "429 Too Many Requests\r\nRetry-After: 900000",
+        "401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"http://127.0.0.1:1/token\"",
+    ],
+)
+async def test_what_a_proxy_says_in_the_name_of_a_registry_counts_for_those_who_use_it(
+    registry: Registry, server: RegistryServer, answer: str
+) -> None:
+    repository = Repository(server.address, "org/app")
+    await push(registry, repository, "v1")
+
+    async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(lie, "127.0.0.1", 0) as proxy:
+        address = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        with pytest.raises(OciError):
+            await registry.resolve(repository, "v1", login(server, proxy=parse_url(address)), timeout=10)
+    assert await registry.resolve(repository, "v1", login(server), timeout=10)
+    assert not server.counts.get("GET token")
 
 
 async def test_referrers_are_found_by_the_tag_of_older_registries(registry: Registry, server: RegistryServer) -> None:

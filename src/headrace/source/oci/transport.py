@@ -38,6 +38,9 @@ _ERROR_BODY = 64 * KIB
 _ERROR_TEXT = 256
 
 
+Way = tuple[str, bool, Trust, RemoteUrl | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One request. `target` is a path that begins with `/v2/`, or a URL that the registry has named."""
@@ -52,6 +55,12 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
 
+    @property
+    def way(self) -> Way:
+        """The registry as it is reached: what a proxy, or whoever an object trusts, says in its name counts for those
+        who go the same way (SEC-49)."""
+        return self.repository.server, self.access.insecure, self.access.trust, self.access.proxy
+
 
 class Transport:
     """Talks to all registries of the engine; connections, tokens and challenges are shared."""
@@ -60,10 +69,10 @@ class Transport:
         self._egress = egress
         self._clock = clock
         self._tokens = Tokens(egress, clock, trusted_hosts=trusted_token_hosts)
-        self._challenges: dict[str, Challenge] = {}
-        self._plain: dict[tuple[str, bool, Trust], bool] = {}
+        self._challenges: dict[Way, Challenge] = {}
+        self._plain: dict[Way, bool] = {}
         self._contexts: OrderedDict[tuple[Trust, bool], SSLContext] = OrderedDict()
-        self._patience: dict[str, float] = {}
+        self._patience: dict[Way, float] = {}
 
     def deadline(self, timeout: float) -> float:
         """The deadline of calls that may take so many seconds together."""
@@ -109,10 +118,10 @@ class Transport:
     # -- patience ------------------------------------------------------------------------------------------------
 
     async def _be_patient(self, call: Call) -> None:
-        until = self._patience.get(call.repository.server, 0.0)
+        until = self._patience.get(call.way, 0.0)
         left = until - self._clock.monotonic()
         if left <= 0:
-            self._patience.pop(call.repository.server, None)
+            self._patience.pop(call.way, None)
         elif until >= call.deadline:
             text = f"registry '{call.repository.host}' asks for fewer requests: next in {left:.0f}s"
             raise OciError(text, status=429, retry_after=left)
@@ -125,7 +134,7 @@ class Transport:
             return None
         asked = retry_after(response.headers.get("Retry-After", ""))
         if asked is not None:
-            self._patience[call.repository.server] = self._clock.monotonic() + asked
+            self._patience[call.way] = self._clock.monotonic() + asked
         wait = _BACKOFF * 2 ** (attempt - 1) if asked is None else asked
         too_late = self._clock.monotonic() + wait >= call.deadline
         return None if attempt == _ATTEMPTS or too_late else wait
@@ -143,7 +152,7 @@ class Transport:
         await stack.aclose()
         if found is None:
             raise Denied(f"registry '{call.repository.host}' denies access to '{call.repository}'", status=401)
-        self._challenges[registry.origin] = found
+        self._challenges[call.way] = found
         self._tokens.forget(self._asking(call, registry))
         renewed = await self._authorization(call, registry)
         if not renewed or (renewed == authorization and found.scheme == "basic"):
@@ -192,10 +201,9 @@ class Transport:
         secure = parse_url(f"https://{server}/")
         if not (access.insecure or call.repository.is_loopback):
             return secure
-        key = server, access.insecure, access.trust
-        if key not in self._plain:
-            self._plain[key] = not await self._speaks_tls(secure, call)
-        return parse_url(f"http://{server}/") if self._plain[key] else secure
+        if call.way not in self._plain:
+            self._plain[call.way] = not await self._speaks_tls(secure, call)
+        return parse_url(f"http://{server}/") if self._plain[call.way] else secure
 
     def _forget_scheme(self, server: str) -> None:
         """After a failure the question is asked again: another server may be there now."""
@@ -228,7 +236,7 @@ class Transport:
             secrecy.register(value)
         if credential.registry_token:
             return f"Bearer {credential.registry_token}"
-        known = self._challenges.get(registry.origin)
+        known = self._challenges.get(call.way)
         if known is None:
             return ""
         if known.scheme == "basic":
