@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -60,12 +59,13 @@ class EngineProcess:
             response.raise_for_status()
             return await response.text()
 
-    async def restart(self, *, empty: bool) -> None:
-        """Stop it and start it again; with `empty` it finds nothing of what it has stored."""
+    async def restart(self, *, forgetful: bool) -> None:
+        """Stop it and start it again; with `forgetful` it finds nothing of what it knew of delivered objects."""
         self._runs.clear()
         await self._end()
-        if empty:
-            shutil.rmtree(self._folder / "storage")
+        if forgetful:
+            for file in self._folder.glob("storage/.headrace/applied.sqlite*"):
+                file.unlink()
         await self._start()
 
     async def _start(self) -> None:

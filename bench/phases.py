@@ -127,13 +127,13 @@ async def commit(stage: Stage) -> Details:
 
 async def restart(stage: Stage) -> Details:
     """Stop the engine and start it again."""
-    await stage.restart(empty=False)
+    await stage.restart(forgetful=False)
     return {}
 
 
 async def loss(stage: Stage) -> Details:
-    """The same, and all that the engine has stored is lost."""
-    await stage.restart(empty=True)
+    """The same, and what the engine knew of delivered objects is lost."""
+    await stage.restart(forgetful=True)
     return {}
 
 

@@ -71,8 +71,8 @@ async def _on_cluster(options: Options, folder: Path, running: Cluster) -> tuple
         engine = await stack.enter_async_context(_engine(kubeconfig, folder / "engine", kind.host))
         roots = {"engine": engine.pid, "controlplane": running.pid, "bench": os.getpid()}
 
-        async def restart(*, empty: bool) -> None:
-            await engine.restart(empty=empty)
+        async def restart(*, forgetful: bool) -> None:
+            await engine.restart(forgetful=forgetful)
             roots["engine"] = engine.pid
 
         stage = Stage(

@@ -65,15 +65,15 @@ class Attempt:
         status: dict[str, object] = {"lastAttemptedRevision": self.artifact.revision}
         return status | self._history(error.reason)
 
-    def succeeded(self, inventory: Iterable[InventoryEntry]) -> dict[str, object]:
-        """The status of an attempt that delivered everything."""
+    def succeeded(self, inventory: Iterable[InventoryEntry], *, counts: bool = True) -> dict[str, object]:
+        """The status of an attempt that delivered everything; one that does not count is not in the history."""
         status: dict[str, object] = {
             "lastAppliedRevision": self.artifact.revision,
             "lastAttemptedRevision": self.artifact.revision,
             "lastAppliedOriginRevision": self.artifact.origin_revision or None,
             "inventory": inventory_status(inventory),
         }
-        return status | self._history(SUCCEEDED)
+        return status | (self._history(SUCCEEDED) if counts else {})
 
     def _history(self, reason: str) -> dict[str, object]:
         if not self.digest:

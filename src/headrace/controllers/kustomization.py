@@ -56,7 +56,7 @@ from headrace.model.manifests import Manifests
 from headrace.model.outcome import Condition, Outcome
 from headrace.model.plan import Action, ChangeSet
 from headrace.model.read import Part, Read
-from headrace.model.reference import Reference, split_api_version
+from headrace.model.reference import REMOTE, Reference, split_api_version
 from headrace.model.scope import Scope
 from headrace.render.kustomize import Builder, DecryptionKeys, RenderOptions, render
 from headrace.render.reads import changed_read
@@ -164,7 +164,6 @@ class KustomizationController:
     async def reconcile(self, obj: Kustomization, scope: Scope) -> Outcome:
         """See the module. Reasons raised: ArtifactFailed, AccessDenied, DependencyNotReady, BuildFailed,
         ReconciliationFailed, PruneFailed, HealthCheckFailed, InvalidCELExpression."""
-        check_supported(obj.spec)
         rules = await health_rules(obj.spec, self._toolbox)
         check_decryption(obj.spec, self._options.decryption)
         namespace, retry = obj.metadata.namespace, self.retry_interval(obj)
@@ -390,8 +389,14 @@ class _Run:
             passed = format_duration(round(self._controller._clock.monotonic() - since, 3))
             text = f"health check failed after {passed}: {error.text}"
             raise Retry(HEALTH_CHECK_FAILED, text, condition=HEALTHY, objects=error.objects) from error
-        passed = format_duration(round(self._controller._clock.monotonic() - since, 3))
-        return Condition(HEALTHY, "True", "Succeeded", f"Health check passed in {passed}")
+        return self._still_healthy(delivered) or _passed(self._controller._clock.monotonic() - since)
+
+    def _still_healthy(self, delivered: Delivered) -> Condition | None:
+        """The condition as it is, where nothing has changed: how long it took this time is not worth a write."""
+        known = next((c for c in self._ks.status.conditions if c.type == HEALTHY and c.status == "True"), None)
+        if known is None or delivered.changes.effective:
+            return None
+        return Condition(known.type, known.status, known.reason, known.message)
 
     def _explain(self, wait: HealthWait) -> None:
         """Tell why, and be woken when one of the objects gets better or worse."""
@@ -444,7 +449,7 @@ class _Run:
         return Outcome(
             reason=SUCCEEDED,
             message=f"Applied revision: {self._artifact.revision}",
-            status=self._attempt.succeeded(delivered.inventory),
+            status=self._attempt.succeeded(delivered.inventory, counts=self._counts(delivered)),
             conditions=() if healthy is None else (healthy,),
             remove=() if healthy is not None else (HEALTHY,),
             event=self._event(delivered, healthy, after),
@@ -452,6 +457,14 @@ class _Run:
             revision=self._artifact.revision,
             after=after,
             jitter=delivered.due is None,
+        )
+
+    def _counts(self, delivered: Delivered) -> bool:
+        """Whether the run was one of the object's. An engine that starts looks at everything, and writes nothing."""
+        known = self._ks.status.last_applied_revision == self._artifact.revision and not delivered.changes.effective
+        return not known or any(
+            cause.what != "started" and not (cause.reference and cause.reference.cluster == REMOTE)
+            for cause in self._scope.causes
         )
 
     def _event(self, delivered: Delivered, healthy: Condition | None, after: float) -> str:
@@ -474,8 +487,8 @@ class _Run:
 # -- pure views of an object -------------------------------------------------------------------------------------------
 
 
-def check_supported(spec: KustomizationSpec) -> None:
-    """Raises Stalled for what this version does not do: rather nothing than half of what was asked for."""
+def _passed(seconds: float) -> Condition:
+    return Condition(HEALTHY, "True", "Succeeded", f"Health check passed in {format_duration(round(seconds, 3))}")
 
 
 async def health_rules(spec: KustomizationSpec, cel: Cel) -> HealthRules | None:

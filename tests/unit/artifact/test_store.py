@@ -18,12 +18,12 @@ import pytest
 
 from headrace.artifact.pack import Packed, pack
 from headrace.artifact.server import ArtifactServer
-from headrace.artifact.store import Integrity, Place, Store
+from headrace.artifact.store import Integrity, Place, Store, stored_reference
 from headrace.artifact.trees import Trees
 from headrace.core.clock import SystemClock
 from headrace.core.unpack import unpack
 from headrace.model.artifact import Artifact
-from headrace.model.errors import Retry
+from headrace.model.errors import StepError, Waiting
 from tests.manual_clock import ManualClock
 
 APP = Place("gitrepository", "default", "app")
@@ -264,10 +264,11 @@ async def test_a_damaged_artifact_is_never_opened_and_its_source_is_told(
         path.write_bytes(data[:-5] if damage == "truncate" else data[:20] + bytes([data[20] ^ 1]) + data[21:])
     lost: list[Artifact] = []
     later = Store(store.root, store.address, clock)
-    with pytest.raises(Retry, match="is missing in storage or damaged") as caught:
+    with pytest.raises(Waiting, match="is missing in storage or damaged") as caught:
         async with Trees(later, clock, lost=lost.append).open(artifact):
             raise AssertionError("it was opened")
     assert caught.value.reason == "ArtifactFailed"
+    assert caught.value.objects == (stored_reference(artifact.path),)
     assert lost == [artifact]
     assert await later.verify(artifact) is not Integrity.SOUND
 
@@ -281,7 +282,7 @@ async def test_what_is_said_elsewhere_of_a_stored_file_does_not_delete_it(
     artifact = await stored(store, {"a": "1"})
     url = store.url(artifact.path) if ours else "http://elsewhere.example/x.tar.gz"
     said = Artifact(path=artifact.path, url=url, revision="r", digest="sha256:" + "0" * 64)
-    with pytest.raises(Retry):
+    with pytest.raises(StepError):
         async with Trees(store, clock).open(said):
             raise AssertionError("it was opened")
     assert await store.verify(artifact) is Integrity.SOUND
