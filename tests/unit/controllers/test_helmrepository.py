@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import tempfile
@@ -13,11 +14,13 @@ import pytest
 import pytest_asyncio
 
 from headrace.controllers.helmrepository import human_size
+from headrace.core.egress import parse_url
 from headrace.core.limits import HelmLimits
 from headrace.model.errors import Retry, Stalled
 from headrace.model.outcome import Condition
 from headrace.source.helm.calls import yaml_reader
 from headrace.source.helm.index import normalise
+from headrace.source.helm.repository import ANONYMOUS, HelmRepositoryClient
 from headrace.toolbox import Toolbox
 from tests.servers.certificates import Authority
 from tests.servers.helm_http import helm_server
@@ -95,14 +98,19 @@ async def test_objects_of_one_repository_share_a_poll_and_the_stored_index(world
     assert world.server.paths["/index.yaml"] == 1, "an answer of another object's poll is young enough"
 
 
+async def test_the_end_of_a_run_does_not_wait_for_the_download_of_another(world: HelmWorld) -> None:
+    world.server.add()
+    client = HelmRepositoryClient(parse_url(world.server.url), ANONYMOUS, world.egress)
+    async with world.indexes._repository(client).lock, asyncio.timeout(10):
+        await world.indexes.settle(client)
+
+
 async def test_a_new_index_that_one_object_finds_wakes_the_others(world: HelmWorld) -> None:
     world.server.add()
     done, _ = await world.run(world.repository())
     world.server.add("app", "2.0.0")
     newer, _ = await world.run(done, REQUESTED)
     assert newer.status.artifact is not None
-    import asyncio
-
     async with asyncio.timeout(10):
         while not world.changed:
             await asyncio.sleep(0.01)

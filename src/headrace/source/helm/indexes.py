@@ -129,9 +129,9 @@ class Indexes:
             known.drop()
 
     async def settle(self, client: HelmRepositoryClient) -> None:
-        """What was downloaded is not needed any more."""
+        """What was downloaded is not needed any more. Whoever uses it now settles later."""
         known = self._repository(client)
-        async with known.lock:
+        if not known.lock.locked():
             known.drop()
 
     async def lookup(self, digest: str, path: Path) -> Lookup:
