@@ -11,6 +11,7 @@ import pytest
 
 from headrace.api.ocirepository import OCIRepository
 from headrace.model.errors import Retry, StepError
+from headrace.model.outcome import Condition
 from headrace.source.oci.cosign import BUNDLE, SIMPLE_SIGNING
 from headrace.source.oci.manifest import (
     EMPTY_CONFIG,
@@ -175,6 +176,18 @@ async def test_the_same_revision_and_generation_is_not_verified_again(world: Oci
     obj, _ = await world.run(obj, REQUESTED)
     assert world.server.counts == {"HEAD manifests": 1}
     is_refused(await world.failure(world.changed_spec(obj, interval="2m"), INTERVAL), "no matching signatures")
+
+
+@pytest.mark.spec("SRC-OCI-26", "SEC-34")
+async def test_what_was_not_verified_is_looked_at_again_at_the_same_revision_and_generation(world: OciWorld) -> None:
+    await world.pusher().push("latest")
+    world.secret("keys", {"a.pub": public_pem(new_key())})
+    unsigned, outcome = await world.run(world.object())
+    obj = world.changed_spec(unsigned, verify={"secretRef": {"name": "keys"}})
+    is_refused(await world.failure(obj), "no matching signatures")
+    refused = Condition("SourceVerified", "False", "VerificationError", "no matching signatures")
+    obj = world.with_status(obj, msgspec.structs.replace(outcome, conditions=(refused,), remove=()))
+    is_refused(await world.failure(obj, REQUESTED), "no matching signatures")
 
 
 async def test_without_verify_nothing_is_said_of_it_any_more(world: OciWorld) -> None:
