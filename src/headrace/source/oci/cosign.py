@@ -142,7 +142,8 @@ def _statements(bundle: bytes, digest: str) -> Iterator[tuple[bytes, bytes]]:
         return
     kind = _STATEMENT.encode()
     signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-    for signature in envelope.get("signatures") or ():
+    signatures = envelope.get("signatures")
+    for signature in signatures if isinstance(signatures, list) else ():
         if isinstance(signature, dict):
             yield _decoded(str(signature.get("sig", ""))), signed
 
