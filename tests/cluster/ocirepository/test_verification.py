@@ -328,6 +328,10 @@ async def test_a_policy_that_skips_makes_the_artifact_ready_but_not_verified(wor
     world.secret("trust", {"trustpolicy.json": trust_policy("audit"), "ca.crt": SigningAuthority().pem})
     obj, _ = await world.run(world.object(verify=notation()))
     assert verified(obj) == ("", ""), "an unknown signer is only noted under audit"
+    proven = Condition("SourceVerified", "True", "Succeeded", "of an earlier policy")
+    obj = world.with_status(obj, msgspec.structs.replace(outcome, conditions=(proven,), remove=()))
+    obj, _ = await world.run(world.changed_spec(obj, interval="2m"))
+    assert verified(obj) == ("", ""), "what was verified before is said no more"
 
 
 def test_statements_say_what_they_are() -> None:
