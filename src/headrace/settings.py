@@ -236,7 +236,7 @@ class EdgeSettings:
 
     metrics_addr: str = setting(":8080", "Address of /metrics. Upstream's default.", env="METRICS_ADDR")
     health_addr: str = setting(":9440", "Address of /healthz and /readyz. Upstream's default.", env="HEALTH_ADDR")
-    events_addr: str = setting("", "URL that events are POSTed to, as Flux's notification-controller.", env="EVENTS_ADDR")
+    events_addr: str = setting("", "URL that events are POSTed to, such as Flux's.", env="EVENTS_ADDR")
     socket: str = setting("", "Unix socket, mode 0600, for traces and explain. Empty: in the runtime directory.")
 
 

@@ -127,7 +127,9 @@ class HelmWorld:
             return error
         raise AssertionError(f"the run succeeded: {outcome.message}")
 
-    async def tree(self, files: Mapping[str, str | bytes], *, kind: str = "GitRepository", revision: str = "") -> Artifact:
+    async def tree(
+        self, files: Mapping[str, str | bytes], *, kind: str = "GitRepository", revision: str = ""
+    ) -> Artifact:
         """The artifact of a source of files, and the object that has it."""
         revision = revision or f"main@sha1:{hashlib.sha1(repr(files).encode()).hexdigest()}"
 

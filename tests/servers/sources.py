@@ -59,9 +59,11 @@ class RecordedScope:
     def forget_parts(self, name: str) -> None:
         self.reads = [read for read in self.reads if read.part != name]
 
-    @property
-    def readers(self) -> tuple[Reference, ...]:
+    def readers(self, reference: Reference) -> tuple[Reference, ...]:
         return self.subscribed
+
+    def hasten(self, reader: Reference) -> None:
+        """A run without an engine is the only one."""
 
     def spare(self, readers: Iterable[Reference]) -> None:
         self.spared = frozenset(readers)

@@ -13,9 +13,10 @@ import ipaddress
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from headrace import __version__
 from headrace.api.kinds import KINDS
@@ -69,6 +70,7 @@ from headrace.model.artifact import Artifact
 from headrace.model.objects import LiveObject
 from headrace.model.read import ABSENT, WHOLE
 from headrace.model.reference import Reference
+from headrace.model.trace import LAST, REVISION, Lane
 from headrace.settings import Settings, SettingsError
 from headrace.source.git.remotes import Remotes
 from headrace.source.git.versions import toolbox_versions
@@ -84,7 +86,11 @@ LEASE = "headrace-leader-election"
 _GC_THRESHOLD = 50_000
 """Allocations between two collections: with Structs outside of the collector there is little for it to find."""
 
-Changed = Callable[[Reference, str, str], None]
+class Changed(Protocol):
+    """Tells the engine that a part of what is no object has another digest now."""
+
+    def __call__(self, reference: Reference, part: str, digest: str, lane: Lane = REVISION) -> None: ...
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +270,10 @@ class Runtime:
         def moved(reference: Reference, part: str, digest: str) -> None:
             self._changed(reference, part, digest)
 
+        def committed(reference: Reference, part: str, digest: str) -> None:
+            # Whom a commit is about is known when it is fetched: until then all its sources are bookkeeping.
+            self._changed(reference, part, digest, LAST)
+
         def lost(artifact: Artifact) -> None:
             self._changed(stored_reference(artifact.path), FILE, ABSENT)
 
@@ -272,7 +282,8 @@ class Runtime:
         trees = Trees(store, self._clock, fetcher=fetcher, lost=lost, requeue=requeue)
         remotes = Remotes(
             store.mirrors, key=store.installation_key(), egress=egress, clock=self._clock,
-            match_versions=toolbox_versions(toolbox), changed=moved, ssh_algorithms=ssh_algorithms(self._settings),
+            match_versions=toolbox_versions(toolbox), changed=committed,
+            ssh_algorithms=ssh_algorithms(self._settings),
         )  # fmt: skip
         consumers = Consumers()
         kustomization = KustomizationController(
@@ -394,7 +405,7 @@ class Runtime:
         return 0
 
 
-def _nobody_is_told(reference: Reference, part: str, digest: str) -> None:
+def _nobody_is_told(reference: Reference, part: str, digest: str, lane: Lane = REVISION) -> None:
     """Stands for the engine until it is made, after the sources that tell it of changes."""
 
 

@@ -54,9 +54,11 @@ class SingleRun:
     def forget_parts(self, name: str) -> None:
         """Nothing was recorded."""
 
-    @property
-    def readers(self) -> tuple[Reference, ...]:
+    def readers(self, reference: Reference) -> tuple[Reference, ...]:
         return ()
+
+    def hasten(self, reader: Reference) -> None:
+        """A command has no lanes."""
 
     def spare(self, readers: Iterable[Reference]) -> None:
         """Nobody is woken."""

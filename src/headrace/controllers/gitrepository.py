@@ -167,9 +167,11 @@ class GitRepositoryController:
 
             async def produce(directory: Path) -> None:
                 async with opened(included, self._trees) as inclusions, self._base(repo, included) as base:
-                    await self._remotes.check_out(
+                    changed = await self._remotes.check_out(
                         remote, target, selection, directory, timeout, inclusions, base=base
                     )
+                # Before others go on with this content: those whom it is about have to be first in line by then.
+                self._storage.hasten(remote.reference, changed, scope)
 
             key = f"{remote.key} {target.commit} {selection.key} {included.key}"
             packed = await self._store.content(key, produce)

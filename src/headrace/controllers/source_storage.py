@@ -16,12 +16,13 @@ from headrace.api.meta import SOURCE_GROUP, UNOBSERVED
 from headrace.artifact.pack import Packed
 from headrace.artifact.store import FILE, Integrity, Place, Store, stored_reference
 from headrace.artifact.trees import Trees
-from headrace.controllers.consumers import Consumers
+from headrace.controllers.consumers import Consumers, with_parents
 from headrace.model.artifact import Artifact
 from headrace.model.errors import Retry, StepError
 from headrace.model.objects import Metadata
 from headrace.model.outcome import Condition, Outcome
 from headrace.model.read import Read
+from headrace.model.reference import Reference
 from headrace.model.scope import Scope
 from headrace.model.trace import Cause
 
@@ -79,7 +80,7 @@ class SourceStorage:
         When all are, and nobody asked for the run, it goes on in the last lane itself: the delivery that a commit is
         about comes first. A source without readers is news. Raises Superseded.
         """
-        readers = scope.readers
+        readers = scope.readers(scope.live.reference)
         async with self._trees.opened(packed.tar_digest) as tree:
             spared = await self._consumers.unconcerned(readers, tree) if tree else frozenset()
         scope.spare(spared)
@@ -87,6 +88,17 @@ class SourceStorage:
             return True
         await scope.defer("the new content is none that any delivery has read")
         return False
+
+    def hasten(self, origin: Reference, changed: frozenset[str] | None, scope: Scope) -> None:
+        """Have the sources of one origin whose deliveries a change of these paths may concern go before the others.
+
+        `None` is any change. Sources that nobody delivers from, and those of unknown deliveries, count as concerned.
+        """
+        touched = None if changed is None else with_parents(changed)
+        for source in scope.readers(origin):
+            readers = scope.readers(source)
+            if not readers or touched is None or self._consumers.may_concern(readers, touched):
+                scope.hasten(source)
 
     async def publish(
         self,

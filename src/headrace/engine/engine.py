@@ -71,7 +71,7 @@ class Engine:
         services = Services(
             reader=access, finalizers=access, writer=writer, contents=self._contents, graph=self._graph,
             queue=self._queue, slots=self._slots, reporter=Reporter(clock, self._spawn), clock=clock,
-            metrics=self._metrics, settings=settings, spawn=self._spawn)
+            metrics=self._metrics, settings=settings, spawn=self._spawn, hasten=self._hasten)
         self._runner = Runner(served, services, cures=self._cures, wake=self._wake_reader, random=random)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -225,10 +225,15 @@ class Engine:
     def _wake_reader(self, reader: Reference, cause: Cause) -> None:
         self._wake(reader, REVISION, cause)
 
-    def changed(self, reference: Reference, part: str, digest: str) -> None:
+    def _hasten(self, reference: Reference) -> None:
+        entry = self._queue.pending(reference)
+        if entry is not None and entry.lane > REVISION:
+            self._wake(reference, REVISION, entry.causes[0])
+
+    def changed(self, reference: Reference, part: str, digest: str, lane: Lane = REVISION) -> None:
         """Something outside of every cluster moved: `part` of `reference` (cluster REMOTE) has this digest now."""
         for reader, name in self._graph.told(reference, part, digest):
-            self._wake_reader(reader, moved(reference, name))
+            self._wake(reader, lane, moved(reference, name))
 
     def _cured(self, reference: Reference) -> None:
         self.changed(reference, "*", "cured")

@@ -173,10 +173,13 @@ class RunScope:
         finally:
             self.activities.remove(activity)
 
-    @property
-    def readers(self) -> tuple[Reference, ...]:
+    def readers(self, reference: Reference) -> tuple[Reference, ...]:
         """See `Scope.readers`."""
-        return self._services.graph.readers(self.reference)
+        return self._services.graph.readers(reference)
+
+    def hasten(self, reader: Reference) -> None:
+        """See `Scope.hasten`."""
+        self._services.hasten(reader)
 
     def spare(self, readers: Iterable[Reference]) -> None:
         """See `Scope.spare`."""

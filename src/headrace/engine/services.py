@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from headrace.engine.queue import Queue
 from headrace.engine.reader import FinalizerWriter, Reader
 from headrace.engine.settings import EngineSettings
 from headrace.engine.slots import Slots
+from headrace.model.reference import Reference
 from headrace.model.scope import StatusWriter
 
 
@@ -41,3 +42,5 @@ class Services:
     metrics: Metrics
     settings: EngineSettings
     spawn: Spawn
+    hasten: Callable[[Reference], None]
+    """Moves an object from the last lane to where a new revision goes."""

@@ -12,8 +12,8 @@ from headrace.core.clock import Clock, SystemClock
 from headrace.core.random import Random
 from headrace.kube.client import USER_AGENT, Client, Fence
 from headrace.kube.config import ClientConfig
-from headrace.kube.credentials import Issue
 from headrace.kube.counter import RequestCounter
+from headrace.kube.credentials import Issue
 from headrace.kube.discovery import Discovery
 from headrace.kube.errors import ConfigError, Forbidden, KubeError, NoMatch, Unauthorized
 from headrace.kube.informer import WatchSettings

@@ -55,9 +55,12 @@ class Scope(Protocol):
         """
         ...
 
-    @property
-    def readers(self) -> tuple[Reference, ...]:
-        """Who is subscribed to any part of this object."""
+    def readers(self, reference: Reference) -> tuple[Reference, ...]:
+        """Who is subscribed to any part of an object or a remote."""
+        ...
+
+    def hasten(self, reader: Reference) -> None:
+        """If an object is queued in the last lane, have it run as for a new revision."""
         ...
 
     def spare(self, readers: Iterable[Reference]) -> None:

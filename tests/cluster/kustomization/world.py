@@ -48,7 +48,7 @@ from headrace.kube.watch import Selection, watch
 from headrace.model.objects import LiveObject
 from headrace.model.read import ABSENT, WHOLE
 from headrace.model.reference import Reference
-from headrace.model.trace import Trace
+from headrace.model.trace import LAST, Trace
 from headrace.settings import Settings
 from headrace.source.git.remotes import Remotes
 from headrace.source.oci.registry import Registry
@@ -140,7 +140,7 @@ async def running_engine(
         stack.push_async_callback(applied.close)
         remotes = Remotes(
             store.mirrors, key=b"k" * 32, egress=egress, clock=clock, match_versions=_no_versions,
-            changed=changed,
+            changed=lambda reference, part, digest: engines[0].changed(reference, part, digest, LAST),
         )
         consumers = Consumers()
         bucket_access = await stack.enter_async_context(_bucket_access(clusters, egress, clock))

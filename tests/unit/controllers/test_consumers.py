@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from headrace.controllers.consumers import Consumers
+from headrace.controllers.consumers import Consumers, with_parents
 from headrace.model.artifact import Tree
 from headrace.model.manifests import FileRead
 from headrace.model.reference import Reference
@@ -25,3 +25,13 @@ async def test_only_those_who_read_what_is_still_there_are_not_concerned(tmp_pat
     assert await consumers.unconcerned((ONE, OTHER, NEW), tree) == {ONE}
     consumers.forget(ONE)
     assert await consumers.unconcerned((ONE, OTHER, NEW), tree) == frozenset()
+
+
+def test_a_change_concerns_who_read_the_path_or_listed_a_directory_above_it() -> None:
+    consumers = Consumers()
+    consumers.delivered(ONE, (read("apps/one/a.yaml", "1"), FileRead(path="apps/one", kind="dir", digest="sha256:x")))
+    consumers.delivered(OTHER, (read("apps/other/b.yaml", "1"),))
+    touched = with_parents({"apps/one/new.yaml"})
+    assert consumers.may_concern((ONE,), touched)
+    assert not consumers.may_concern((OTHER,), touched)
+    assert consumers.may_concern((OTHER, NEW), touched)

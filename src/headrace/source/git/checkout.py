@@ -111,10 +111,11 @@ async def read_links(mirror: Path, commit: str, timeout: float) -> dict[str, str
 async def check_out(
     mirror: Path, commit: str, selection: Selection, directory: Path, timeout: float, limits: UnpackLimits = UNPACK,
     *, inclusions: Sequence[Inclusion] = (), base: Base | None = None,
-) -> None:  # fmt: skip
+) -> frozenset[str] | None:  # fmt: skip
     """Write the selected files of the commit below `directory`, which exists and is empty, then what is included.
 
-    Files that are the same in `base` become links of its files, which nobody writes to either.
+    Files that are the same in `base` become links of its files, which nobody writes to either. Returns the paths that
+    differ from the base, None when that cannot be told.
 
     Raises GitError when the tree holds what is refused or is too large, or a sparse path is missing (SRC-GIT-31);
     CopyFailed; OSError as the file system does.
@@ -135,6 +136,7 @@ async def check_out(
             selected = await asyncio.to_thread(_link, base.directory, changed, selected, directory, limits)
         await _write(mirror, selected, directory, timeout, limits)
         await asyncio.to_thread(write_copies, copies, ignore, directory, limits)
+        return changed
     except (SandboxError, ArchiveRefused, PathRefused) as error:
         raise GitError(f"unable to check out commit '{commit}': {error}") from error
 

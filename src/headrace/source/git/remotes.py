@@ -231,12 +231,12 @@ class Remote:
     async def check_out(
         self, target: Resolved, selection: Selection, directory: Path, timeout: float, limits: UnpackLimits,
         inclusions: Sequence[Inclusion] = (), *, base: Base | None = None,
-    ) -> None:  # fmt: skip
+    ) -> frozenset[str] | None:  # fmt: skip
         """Write the files of a commit. Raises GitError, CopyFailed, OSError."""
         await self.hold(target, timeout)
         async with self._fetching:
             mirror = self.mirror.directory
-            await check_out(
+            return await check_out(
                 mirror, target.commit, selection, directory, timeout, limits, inclusions=inclusions, base=base
             )
 
@@ -342,15 +342,16 @@ class Remotes:
     async def check_out(
         self, remote: Remote, target: Resolved, selection: Selection, directory: Path, timeout: float,
         inclusions: Sequence[Inclusion] = (), *, base: Base | None = None,
-    ) -> None:  # fmt: skip
+    ) -> frozenset[str] | None:  # fmt: skip
         """Write the selected files of the commit, and what is included, below an empty directory.
 
-        With a `base` only what differs from it is written. Raises GitError, CopyFailed, OSError.
+        With a `base` only what differs from it is written, and which paths these are is returned; None when it is not
+        known. Raises GitError, CopyFailed, OSError.
         """
         if base is not None and not selection.submodules and remote.mirror.holds(base.commit):
-            await remote.check_out(target, selection, directory, timeout, self._limits, inclusions, base=base)
-        else:
-            await self._check_out(remote, target, selection, directory, timeout, inclusions)
+            return await remote.check_out(target, selection, directory, timeout, self._limits, inclusions, base=base)
+        await self._check_out(remote, target, selection, directory, timeout, inclusions)
+        return None
 
     async def _check_out(
         self, remote: Remote, target: Resolved, selection: Selection, directory: Path, timeout: float,
