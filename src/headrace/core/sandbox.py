@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import signal
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +154,9 @@ async def _process(
     environment = clean_environment(env)
     if shutil.which(argv[0], path=environment["PATH"]) is None:
         raise ProgramMissing(f"the program '{argv[0]}' is not installed")
-    process = await asyncio.create_subprocess_exec(
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.subprocess_exec(
+        lambda: SubprocessStreamProtocol(limit=_CHUNK, loop=loop),
         *_limited(argv, limits),
         stdin=PIPE,
         stdout=stdout,
@@ -163,12 +165,16 @@ async def _process(
         cwd=cwd,
         start_new_session=True,
     )
+    process = Process(transport, protocol, loop)
     try:
         yield process
     finally:
         _kill_group(process.pid)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(_drained(process), _GRACE)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(_drained(process), _GRACE)
+        finally:
+            transport.close()  # a run that is cancelled while it waits here leaves nothing open either
 
 
 async def _drained(process: Process) -> None:
