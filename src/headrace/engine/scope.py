@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 NOTES = 200
 """Notes that a trace keeps."""
+_STARTING = 10
 
 
 class _Inventory(msgspec.Struct, frozen=True, gc=False):
@@ -68,7 +69,7 @@ class RunScope:
         self._waited = 0.0
         self._waits = 0
         self._progress = Progress(self._write_progress, services.clock, services.reporter,
-                                  first_at=self._started + services.settings.progress_after)
+                                  first_at=self._started + _quiet_for(entry, services.settings.progress_after))
         self.holds_slot = True
         self.lane = entry.lane
         self.superseded = ""
@@ -332,6 +333,12 @@ class RunScope:
                 inventory_of(self._latest)
             ):
                 self._latest = written
+
+
+def _quiet_for(entry: Entry, usual: float) -> float:
+    """Seconds of a run that are not worth a report. An engine that starts runs everything at once, mostly for nothing:
+    that it takes a while then is no news of any object."""
+    return _STARTING * usual if all(cause.what == "started" for cause in entry.causes) else usual
 
 
 def inventory_of(live: LiveObject) -> tuple[InventoryEntry, ...]:

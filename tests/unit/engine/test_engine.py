@@ -1090,6 +1090,23 @@ async def test_what_is_there_at_the_start_runs_by_urgency_and_says_so(world: Wor
         assert world.causes(thing("fine")) == ["started"]
 
 
+async def test_an_engine_that_starts_reports_progress_later_than_usual(world: World) -> None:
+    ready = {"conditions": [{"type": "Ready", "status": "True", "reason": "x", "message": ""}], "observedGeneration": 1}
+
+    @world.things.does("a")
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        await scope.progress("Progressing", "looking")
+        await scope.wait(world.clock.sleep(60.0), note="x")
+        return await succeed(obj, scope)
+
+    world.objects.put(A, status=ready)
+    async with world.running():
+        await world.clock.advance(9.0)
+        assert world.statuses.of(A) == []
+        await world.clock.advance(2.0)
+        assert world.statuses.of(A) == ["progress"]
+
+
 async def test_a_kind_that_cannot_be_watched_yet_is_served_as_soon_as_it_can(world: World) -> None:
     world.objects.refuse[A.group_kind] = NoMatch(A.group, A.kind)
     world.objects.put(A)
