@@ -161,9 +161,9 @@ async def test_a_missing_source_is_said_and_its_creation_is_the_cure(world: Worl
     assert not [event for event in await world.events() if event["type"] == "Warning"]
 
 
-async def test_a_source_of_a_kind_that_is_not_installed_is_said(world: World, engine: RunningEngine) -> None:
+async def test_a_missing_source_is_named_by_its_kind(world: World, engine: RunningEngine) -> None:
     await world.kustomization(sourceRef={"kind": "Bucket", "name": "b"})
-    await world.failed(reason="ArtifactFailed", text="unable to get source")
+    await world.failed(reason="ArtifactFailed", text='buckets.source.toolkit.fluxcd.io "b" not found')
 
 
 def crd(group: str, kind: str, plural: str) -> dict[str, Any]:

@@ -15,10 +15,13 @@ from headrace.controllers.dependencies import Dependencies
 from headrace.controllers.kustomization import KustomizationController, Trees
 from headrace.controllers.source_artifact import SourcePolicy, Sources
 from headrace.kube.cluster import Clusters
+from headrace.kube.errors import NoMatch
 from headrace.kube.objects import decode_object
 from headrace.model.artifact import Artifact
 from headrace.model.errors import Stalled, StepError, Waiting
 from headrace.model.objects import LiveObject
+from headrace.model.read import Part
+from headrace.model.reference import Reference
 from headrace.render.kustomize import Builder
 from headrace.toolbox import Toolbox
 from tests.manual_clock import ManualClock
@@ -63,6 +66,20 @@ async def test_an_external_artifact_is_denied_unless_the_gate_is_open() -> None:
                           "ExternalArtifact")
     assert isinstance(error, Stalled)
     assert error.reason == "AccessDenied"
+
+
+class WithoutKinds(RecordedScope):
+    """A cluster in which no definition of a source is installed."""
+
+    async def read(self, reference: Reference, part: Part, *, version: str = "") -> LiveObject | None:
+        raise NoMatch(reference.group, reference.kind)
+
+
+async def test_a_source_of_a_kind_that_is_not_installed_is_waited_for() -> None:
+    error = await refusal(WithoutKinds(stored("Kustomization", "default")), "Bucket")
+    assert isinstance(error, Waiting)
+    assert error.objects == (Reference(SOURCE_GROUP, "Bucket", "", ""),)
+    assert error.message.startswith("unable to get source 'default/app': no matches for kind")
 
 
 @pytest.mark.spec("KS-SRC-02")
