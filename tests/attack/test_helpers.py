@@ -17,6 +17,7 @@ from headrace.engine.engine import Engine
 from headrace.toolbox import BuildRequest, Toolbox, ToolboxError
 from tests.attack.strict import SECRETS, grant, put
 from tests.cluster.kustomization.world import World, condition
+from tests.eventually import eventually
 
 CANARY = "c4n4ry-51ab33d0"
 MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
@@ -150,6 +151,7 @@ async def test_credentials_that_a_server_repeats_are_in_no_status_event_log_or_t
     assert "denied for" in condition(repo, "Ready")["message"]
     reference = GIT_REPOSITORY.reference(world.namespace, "app")
     seen = [str(repo["status"]), str(await world.events("app", "GitRepository")), caplog.text]
+    await eventually(lambda: strict.traces(reference))
     seen += [str(trace) for trace in strict.traces(reference)]
     for secret in (CANARY, base64.b64encode(f"u:{CANARY}".encode()).decode()):
-        assert all(secret not in text for text in seen)
+        assert [text for text in seen if secret in text] == []

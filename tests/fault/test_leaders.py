@@ -178,9 +178,9 @@ async def test_what_a_leader_of_old_applies_too_late_is_tracked_and_pruned(
             await slow.kill()
             await world.request(KUSTOMIZATION, "app")
             await world.until_gone(CONFIG_MAPS, "x")
-            ks = await world.ready(revision=revision)
+            await world.until(KUSTOMIZATION, "app", lambda o: inventory(o) == entries(world, "a", "y"))
+            await world.ready(revision=revision)
         assert all(entries(world, "a", "y") <= each for each in seen), seen
-        assert inventory(ks) == entries(world, "a", "y")
         assert await delivered(world) == {"a": "1", "y": "1"}
     finally:
         await slow.kill()

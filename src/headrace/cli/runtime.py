@@ -49,6 +49,7 @@ from headrace.controllers.kustomization import KustomizationController
 from headrace.core.clock import Clock, SystemClock
 from headrace.core.egress import Egress, EgressPolicy, UrlRefused, parse_url
 from headrace.core.random import Random
+from headrace.core.redaction import redact
 from headrace.edge.health import health_application
 from headrace.edge.listen import parse_address, serve, serve_unix
 from headrace.edge.metrics import EngineMetrics, metrics_application
@@ -76,7 +77,6 @@ from headrace.source.git.remotes import Remotes
 from headrace.source.git.versions import toolbox_versions
 from headrace.status.events import Events, Sink
 from headrace.status.notifier import Notifier
-from headrace.status.redaction import redact
 from headrace.status.writer import ApiStatusWriter
 from headrace.toolbox import Toolbox
 

@@ -127,11 +127,10 @@ class GitRepositoryController:
     async def _poll(self, repo: GitRepository, remote: Remote, want: WantedRef, scope: Scope) -> Resolved:
         """The commit that the ref names now. Subscribes to the ref before it is known whether it exists."""
         timeout = parse_duration(repo.spec.timeout)
+        age = max_age(repo.metadata, parse_duration(repo.spec.interval), scope.causes, self._clock)
         with _told_by_git():
             refs = None
             if want.kind is not RefKind.COMMIT:
-                interval = parse_duration(repo.spec.interval)
-                age = max_age(repo.metadata, interval, scope.causes, self._clock)
                 refs = await self._refs(remote, want.prefix, age, timeout, scope)
             with scope.step("resolve"):
                 return await self._remotes.resolve(remote, want, refs, timeout)

@@ -20,6 +20,7 @@ from headrace.core.backoff import Backoff
 from headrace.core.duration import InvalidDuration, format_duration
 from headrace.core.failpoints import failpoint_async
 from headrace.core.random import Random
+from headrace.core.redaction import redact
 from headrace.core.secrecy import keeping_secrets
 from headrace.engine.boundary import admit
 from headrace.engine.controller import Controller, ServesStatic
@@ -325,8 +326,12 @@ class Runner:
         except Exception as error:
             if isinstance(error, NotFound) and self._is_about(error, scope):
                 return Gone()
-            log.exception("status was not written", extra=_fields(scope.reference))
-            failure = step_error(error) if isinstance(error, KubeError) else internal_error(error)
+            if isinstance(error, KubeError):  # the API server's trouble, not a bug
+                log.warning("status was not written", extra=_fields(scope.reference) | {"error": str(error)})
+                failure = step_error(error)
+            else:
+                log.exception("status was not written", extra=_fields(scope.reference))
+                failure = internal_error(error)
             return Failed(failure, self._next_try(scope, failure))
         return end
 
@@ -407,10 +412,10 @@ class Runner:
             causes=scope.causes,
             steps=tuple(scope.steps),
             reads=services.graph.reads(reference),
-            notes=tuple(scope.notes),
+            notes=tuple(redact(note) for note in scope.notes),
             result=result,
             reason=reason,
-            message=message,
+            message=redact(message),
             waiting_on=services.graph.waiting_on(reference),
             next_after=None if timer is None else timer.when - services.clock.monotonic(),
             requests=scope.requests.requests,

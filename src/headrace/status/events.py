@@ -15,11 +15,11 @@ import msgspec
 from headrace.api.kinds import KindInfo
 from headrace.api.meta import EVENT_ANNOTATION_PREFIX
 from headrace.core.clock import Clock, rfc3339
+from headrace.core.redaction import redact
 from headrace.kube.client import Client
 from headrace.kube.errors import KubeError, NotFound
 from headrace.kube.resource import Resource
 from headrace.model.objects import LiveObject
-from headrace.status.redaction import redact
 
 log = logging.getLogger(__name__)
 

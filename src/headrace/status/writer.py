@@ -16,6 +16,7 @@ import msgspec
 from headrace.api.kinds import KINDS, KindInfo
 from headrace.api.meta import RECONCILE_REQUEST, UNOBSERVED
 from headrace.core.clock import Clock
+from headrace.core.redaction import redact
 from headrace.kube.client import Client
 from headrace.kube.counter import PROGRESS, WORK
 from headrace.kube.errors import Conflict
@@ -26,7 +27,6 @@ from headrace.model.outcome import Condition, Outcome
 from headrace.model.plan import InventoryEntry
 from headrace.status import conditions, summary
 from headrace.status.events import NORMAL, WARNING, Events
-from headrace.status.redaction import redact
 from headrace.status.rules import rules_of
 from headrace.status.summary import Verdict
 

@@ -5,12 +5,12 @@ import pytest
 
 from headrace.api.kustomization import Decryption, KustomizationSpec, SourceReference
 from headrace.controllers.decryption import DecryptionPolicy, check_decryption, keep_secret
+from headrace.core.redaction import redact
 from headrace.core.secrecy import keeping_secrets
 from headrace.model.errors import Stalled
 from headrace.model.manifests import Manifest
 from headrace.model.reference import Reference
 from headrace.render.kustomize import DecryptionKeys
-from headrace.status.redaction import redact
 from headrace.toolbox import BuildKeys
 
 SPEC = KustomizationSpec(SourceReference("GitRepository", "app"), "10m", prune=True)

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
+from headrace.core.redaction import LIMIT, redact
 from headrace.core.secrecy import keeping_secrets, register
-from headrace.status.redaction import LIMIT, redact
 
 CANARY = "c4n4ry+s3cret/value=="
 
