@@ -21,6 +21,7 @@ from headrace.controllers.consumers import Consumers
 from headrace.controllers.source_polls import max_age
 from headrace.controllers.source_secrets import FETCH_FAILED, PROXY, TLS
 from headrace.controllers.source_storage import (
+    LATEST,
     SourceStorage,
     announce,
     stored,
@@ -37,9 +38,6 @@ from headrace.model.scope import Scope
 from headrace.source.bucket.errors import BucketError
 from headrace.source.bucket.index import Index, download, read_index
 from headrace.source.polls import Changed, Polls
-
-LATEST = "latest.tar.gz"
-"""The name under which the current artifact of a bucket can always be had."""
 
 
 class BucketController:

@@ -26,6 +26,7 @@ from headrace.controllers.helm_sources import REPOSITORY, ChartSource, ChartSour
 from headrace.controllers.source_artifact import ARTIFACT
 from headrace.controllers.source_secrets import TLS
 from headrace.controllers.source_storage import (
+    LATEST,
     SourceStorage,
     announce,
     stored,
@@ -38,7 +39,6 @@ from headrace.model.outcome import Outcome
 from headrace.model.read import Part
 from headrace.model.scope import Scope
 
-LATEST = "latest.tar.gz"
 PULLED, PACKAGED = "ChartPullSucceeded", "ChartPackageSucceeded"
 _SAFE = re.compile(r"[^A-Za-z0-9._+-]")
 

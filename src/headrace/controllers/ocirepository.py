@@ -27,6 +27,7 @@ from headrace.controllers.oci_verification import TRUST, VERIFIED, OciVerificati
 from headrace.controllers.source_polls import max_age
 from headrace.controllers.source_secrets import FETCH_FAILED, PROXY, TLS
 from headrace.controllers.source_storage import (
+    LATEST,
     SourceStorage,
     announce,
     stored,
@@ -47,8 +48,6 @@ from headrace.source.oci.manifest import HELM_CHART, REVISION, SOURCE, Descripto
 from headrace.source.oci.reference import DEFAULT_TAG
 from headrace.source.oci.remotes import Found, OciRemotes, Source, TagsUnreadable, Wanted
 
-LATEST = "latest.tar.gz"
-"""The name under which the current artifact of an object can always be had (SRC-OCI-15)."""
 READ_FAILED = "ReadOperationFailed"
 PULL_FAILED = "OCIArtifactPullFailed"
 LAYER_FAILED = "OCIArtifactLayerOperationFailed"

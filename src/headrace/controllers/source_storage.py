@@ -32,6 +32,8 @@ IN_STORAGE = "ArtifactInStorage"
 OUTDATED = "ArtifactOutdated"
 STORAGE_FAILED = "StorageOperationFailed"
 NEW_ARTIFACT = "NewArtifact"
+LATEST = "latest.tar.gz"
+"""The name under which the current artifact of an object can always be had (SRC-OCI-15)."""
 
 
 class SourceStorage:

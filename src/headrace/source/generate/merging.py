@@ -7,16 +7,16 @@ number or a boolean by any reader.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 import yaml
 
+from headrace.source.values import Values, merged_values
+
 YamlToJson = Callable[[bytes], Awaitable[bytes]]
 """All documents of a YAML file as one JSON array of maps."""
-
-Values = dict[str, Any]
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
@@ -30,17 +30,8 @@ async def merged(base: bytes, overlay: bytes, to_json: YamlToJson) -> bytes:
     values: Values = {}
     for text in (base, overlay):
         for document in msgspec.json.decode(await to_json(text), type=list[Values]):
-            values = merge(values, document)
+            values = merged_values(values, document)
     return yaml.dump(values, Dumper=_Dumper, width=2**31, allow_unicode=True).encode()
-
-
-def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> Values:
-    """A deep merge of two maps; lists and all other values of `overlay` replace those of `base`."""
-    result = dict(base)
-    for key, value in overlay.items():
-        known = result.get(key)
-        result[key] = merge(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
-    return result
 
 
 class _Dumper(yaml.SafeDumper):

@@ -20,8 +20,9 @@ from headrace.source.helm.chart import CHART_FILE, VALUES_FILE, ChartMetadata, C
 from headrace.source.helm.entry import Dependency, text
 from headrace.source.helm.errors import ChartError, Reason, RepositoryError
 from headrace.source.helm.index import ReadYaml
-from headrace.source.helm.values import Values, merged, to_yaml
+from headrace.source.helm.values import to_yaml
 from headrace.source.helm.versions import MatchVersions, NoSuchVersion
+from headrace.source.values import Values, merged_values
 
 _CHARTS = "charts/"
 
@@ -100,7 +101,7 @@ class ChartBuilder:
             found = await asyncio.to_thread(_values_file, files, values, name)
             if found is None:
                 continue
-            content = merged(content, await chart.read_map(found, name, self._read_yaml))
+            content = merged_values(content, await chart.read_map(found, name, self._read_yaml))
             used.append(name)
         return content, tuple(used)
 

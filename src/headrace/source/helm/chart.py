@@ -22,6 +22,7 @@ from headrace.core.unpack import ArchiveRefused, TreeWriter, unpack
 from headrace.source.helm.chart_ignore import HELM_IGNORE, HelmIgnore
 from headrace.source.helm.entry import Dependency, Entry, EntryRefused, text, validated
 from headrace.source.helm.index import ReadYaml
+from headrace.source.values import merged_values
 
 CHART_FILE, VALUES_FILE = "Chart.yaml", "values.yaml"
 _REQUIREMENTS = "requirements.yaml"
@@ -189,8 +190,6 @@ def _present(dependencies: list[Dependency | None] | None) -> tuple[Dependency, 
 
 async def read_map(path: Path, name: str, read_yaml: ReadYaml) -> dict[str, Any]:
     """The map that a YAML file holds; several documents are merged, none is an empty map. Raises ChartRefused."""
-    from headrace.source.helm.values import merged
-
     data = await asyncio.to_thread(path.read_bytes)
     try:
         documents = msgspec.json.decode(await read_yaml(data.removeprefix(_BOM)), type=list[dict[str, Any]])
@@ -198,7 +197,7 @@ async def read_map(path: Path, name: str, read_yaml: ReadYaml) -> dict[str, Any]
         raise ChartRefused(f"cannot load '{name}': {error}") from error
     content: dict[str, Any] = {}
     for document in documents:
-        content = merged(content, document)
+        content = merged_values(content, document)
     return content
 
 

@@ -53,10 +53,6 @@ class _StrictFields(_Fields, frozen=True, gc=False, rename="camel", forbid_unkno
     pass
 
 
-class _Whole(_Fields, frozen=True, gc=False, rename="camel"):
-    entries: dict[str, list[Entry | None] | None] | None = None
-
-
 class _StrictWhole(_Fields, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):
     entries: dict[str, list[StrictEntry | None] | None] | None = None
 

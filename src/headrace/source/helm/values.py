@@ -1,4 +1,4 @@
-"""Values of charts: merged as Helm merges them, and written so that every reader of YAML understands the same."""
+"""Values of charts, written so that every reader of YAML understands the same."""
 
 from __future__ import annotations
 
@@ -8,20 +8,9 @@ from typing import Any
 
 import msgspec
 
-Values = dict[str, Any]
-
 _PLAIN_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _BREAKS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029", "\x7f": "\\u007f"}
-
-
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Values:
-    """Maps are merged, everything else of `above` replaces what is `below`."""
-    out = dict(below)
-    for key, value in above.items():
-        old = out.get(key)
-        out[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return out
 
 
 def to_yaml(values: Mapping[str, Any]) -> bytes:

@@ -36,17 +36,6 @@ async def choose(chart: str, wanted: str, versions: Sequence[Located], match: Ma
     return next(one for one in newest_first if one.version == found[0])
 
 
-async def choose_tag(wanted: str, tags: Sequence[str], match: MatchVersions) -> str:
-    """The version among the tags of a registry, in which `_` stands for `+`. Raises as `choose`."""
-    versions = [tag.replace("_", "+") for tag in tags]
-    if wanted in versions:
-        return wanted
-    found = await match(wanted or ANY, [version for version in versions if semver.is_exact(version)])
-    if not found:
-        raise NoSuchVersion(f"could not locate a version matching provided version string {wanted}")
-    return found[0]
-
-
 def _made(located: Located) -> float:
     try:
         return parse_rfc3339(located.created)
