@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace.source.helm.values import merged, to_yaml
+from headrace.source.helm.values import to_yaml
+from headrace.source.values import merged_values
 
 
 def test_maps_are_merged_and_everything_else_is_replaced() -> None:
     below = {"a": {"x": 1, "y": [1, 2]}, "b": 1, "c": {"d": 1}}
     above = {"a": {"y": [3], "z": None}, "b": {"e": 1}, "c": None}
-    assert merged(below, above) == {"a": {"x": 1, "y": [3], "z": None}, "b": {"e": 1}, "c": None}
+    assert merged_values(below, above) == {"a": {"x": 1, "y": [3], "z": None}, "b": {"e": 1}, "c": None}
     assert below["a"] == {"x": 1, "y": [1, 2]}
 
 
