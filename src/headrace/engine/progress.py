@@ -109,6 +109,8 @@ class Progress:
             await self._write()
         except KubeError as error:
             log.warning("progress was not written", extra={"error": str(error)})
+        except Exception:
+            log.exception("progress was not written")  # a bug, which must not end the reports of all other runs
         finally:
             self.due = self._clock.monotonic() + GAP
 

@@ -87,3 +87,14 @@ async def test_nothing_is_left_running_when_all_is_said(runs: Runs) -> None:
     await runs.clock.advance(2.0)
     assert runs.written == [("only", 1.0)]
     assert not runs.tasks
+
+
+async def test_a_write_that_fails_by_a_bug_does_not_end_the_reports_of_others(runs: Runs) -> None:
+    async def broken() -> None:
+        raise ValueError("a bug")
+
+    Progress(broken, runs.clock, runs.reporter, first_at=runs.began + 1.0).say("Progressing", "broken", ())
+    await runs.clock.advance(2.0)
+    runs.run().say("Progressing", "next", ())
+    await runs.clock.advance(2.0)
+    assert [message for message, _ in runs.written] == ["next"]
