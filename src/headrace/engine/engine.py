@@ -226,9 +226,11 @@ class Engine:
         self._wake(reader, REVISION, cause)
 
     def _hasten(self, reference: Reference) -> None:
-        entry = self._queue.pending(reference)
+        entry, scope = self._queue.pending(reference), self._runner.scopes.get(reference)
         if entry is not None and entry.lane > REVISION:
             self._wake(reference, REVISION, entry.causes[0])
+        elif scope is not None:
+            scope.advance()
 
     def changed(self, reference: Reference, part: str, digest: str, lane: Lane = REVISION) -> None:
         """Something outside of every cluster moved: `part` of `reference` (cluster REMOTE) has this digest now."""

@@ -410,6 +410,7 @@ class Runner:
             started=services.clock.now() - duration,
             duration=duration,
             causes=scope.causes,
+            lane=int(scope.lane),
             steps=tuple(scope.steps),
             reads=services.graph.reads(reference),
             notes=tuple(redact(note) for note in scope.notes),

@@ -25,7 +25,7 @@ from headrace.model.outcome import Condition
 from headrace.model.plan import InventoryEntry
 from headrace.model.read import Part, Read
 from headrace.model.reference import Reference
-from headrace.model.trace import LAST, REVISION, Cause, Step
+from headrace.model.trace import LAST, REVISION, Cause, Lane, Step
 
 T = TypeVar("T")
 
@@ -68,6 +68,7 @@ class RunScope:
         self._deadlines: set[asyncio.Timeout] = set()
         self._waited = 0.0
         self._waits = 0
+        self._asked: asyncio.Future[Lane] | None = None
         self._progress = Progress(self._write_progress, services.clock, services.reporter,
                                   first_at=self._started + _quiet_for(entry, services.settings.progress_after))
         self.holds_slot = True
@@ -195,6 +196,16 @@ class RunScope:
         if self.lane != LAST:
             await self.wait(change_lane(), note=note)
 
+    def advance(self) -> None:
+        """What this run is about turned out to matter: from the last lane it goes to where a new revision does."""
+        if self.lane <= REVISION:
+            return
+        if self.holds_slot:
+            self._services.slots.change(self.lane, REVISION)
+        elif self._asked is not None:
+            self._services.slots.ask(REVISION, self._asked)
+        self.lane = REVISION
+
     def interrupt(self, cause: Cause) -> None:
         """A wake-up makes the waiting of this run pointless, what it waits for now and later."""
         if self.superseded:
@@ -252,7 +263,11 @@ class RunScope:
         # Another wait may begin and end while this one is in line for a slot; both must not take one.
         async with self._resuming:
             if self._waits == 0 and not self.holds_slot:
-                await self._services.slots.take(self.lane)
+                self._asked = self._services.slots.ask(self.lane)
+                try:
+                    await self._services.slots.take(self._asked)
+                finally:
+                    self._asked = None
                 self.holds_slot = True
 
     # -- trace ---------------------------------------------------------------------------------------------------

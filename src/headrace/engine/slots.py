@@ -26,7 +26,7 @@ class Slots:
         self.free = size
         self._last = 0
         self._changed = changed
-        self._line: list[tuple[Lane, int, asyncio.Future[None]]] = []
+        self._line: list[tuple[Lane, int, asyncio.Future[Lane]]] = []
         self._sequence = itertools.count()
 
     def open_to(self, lane: Lane) -> bool:
@@ -47,16 +47,30 @@ class Slots:
         self._last -= lane == LAST
         self._changed()
 
-    async def take(self, lane: Lane) -> None:
-        """Wait for a slot, by lane and then in order of arrival. Cancelled: holds none."""
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._line, (lane, next(self._sequence), granted))
+    def change(self, held: Lane, lane: Lane) -> None:
+        """A slot that was taken for one lane is held for another from now on."""
+        self._last += (lane == LAST) - (held == LAST)
         self._changed()
+
+    def ask(self, lane: Lane, asked: asyncio.Future[Lane] | None = None) -> asyncio.Future[Lane]:
+        """Get in line, by lane and then in order of arrival; `asked` is a place in line that is to be a better one.
+
+        The future is done, with the lane that the slot was granted for, when there is one. See `take`.
+        """
+        if asked is None:
+            asked = asyncio.get_running_loop().create_future()
+        # A place that became a better one is in line twice: the first that comes up counts.
+        heapq.heappush(self._line, (lane, next(self._sequence), asked))
+        self._changed()
+        return asked
+
+    async def take(self, asked: asyncio.Future[Lane]) -> None:
+        """Wait for the slot that was asked for. Cancelled: holds none."""
         try:
-            await granted
+            await asked
         except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled():
-                self.give(lane)
+            if asked.done() and not asked.cancelled():
+                self.give(asked.result())
             raise
 
     def best(self) -> Lane | None:
@@ -70,4 +84,4 @@ class Slots:
         lane = self.best()
         if lane is not None:
             self.occupy(lane)
-            heapq.heappop(self._line)[2].set_result(None)
+            heapq.heappop(self._line)[2].set_result(lane)

@@ -59,7 +59,10 @@ class Step(msgspec.Struct, frozen=True, gc=False):
 
 
 class Trace(msgspec.Struct, frozen=True, gc=False):
-    """One run of one object. `started` is in seconds since the epoch, `duration` and `next_after` in seconds."""
+    """One run of one object. `started` is in seconds since the epoch, `duration` and `next_after` in seconds.
+
+    `lane` is where the run ended: it may have been moved to another one on the way.
+    """
 
     reference: Reference
     started: float
@@ -74,3 +77,4 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     waiting_on: tuple[Reference, ...] = ()
     next_after: float | None = None
     requests: int = 0
+    lane: int = REVISION

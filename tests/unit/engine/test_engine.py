@@ -18,7 +18,7 @@ from headrace.model.plan import InventoryEntry
 from headrace.model.read import Part, Read
 from headrace.model.reference import REMOTE, Reference
 from headrace.model.scope import Scope
-from headrace.model.trace import HUMAN
+from headrace.model.trace import HUMAN, LAST, REVISION
 from tests.unit.engine.virtual_clock import settle
 from tests.unit.engine.world import (
     READY,
@@ -1218,6 +1218,42 @@ async def test_the_wake_up_during_a_run_of_the_first_lane_keeps_its_lane(world: 
         go_on.set()
         await settle()
         assert world.things.runs == ["a", "a"]
+
+
+@pytest.mark.parametrize("in_line", [False, True])
+async def test_a_run_in_progress_leaves_the_last_lane_when_somebody_hastens_it(in_line: bool) -> None:
+    """Before it asks for a slot again, and when it is in line for one already."""
+    world = World(EngineSettings(concurrent=1))
+    answer, hurry = asyncio.Event(), asyncio.Event()
+    finished: list[str] = []
+
+    async def bookkeeping(obj: Thing, scope: Scope) -> Outcome:
+        await scope.defer("bookkeeping")
+        await scope.wait(waits_for(answer), note="answer")
+        finished.append(obj.metadata.name)
+        return await succeed(obj, scope)
+
+    @world.things.does("x")
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        await hurry.wait()
+        scope.hasten(B)
+        return await succeed(obj, scope)
+
+    async def waits_for(event: asyncio.Event) -> None:
+        await event.wait()
+
+    world.things.default = bookkeeping
+    names = ("a", "b", "c")
+    async with world.running():
+        for name in names:
+            await world.put(thing(name), spec={})
+        await world.put(thing("x"), spec={})
+        for event in (answer, hurry) if in_line else (hurry, answer):
+            event.set()
+            await settle()
+        assert finished == ["b", "a", "c"]
+        lanes = [world.engine.traces(thing(name))[0].lane for name in names]
+        assert lanes == [LAST, REVISION, LAST]
 
 
 async def test_states_and_traces_are_json(world: World) -> None:

@@ -19,7 +19,7 @@ class Line:
 
     async def join(self, name: str, lane: Lane) -> None:
         async def take() -> None:
-            await self.slots.take(lane)
+            await self.slots.take(self.slots.ask(lane))
             self.served.append(name)
         self.tasks[name] = asyncio.create_task(take())
         await settle()
