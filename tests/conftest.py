@@ -1,25 +1,22 @@
 """Fixtures for every test: a real control plane, a client of it, and a namespace of one's own.
 
 cluster    one embedded control plane for the whole run, whatever the number of workers (`cluster.kubeconfig`,
-`cluster.config`) client     an administrator's Client of it, closed after the test namespace  the name of a
-fresh namespace; deleted afterwards, without waiting for it
+`cluster.config`)
+client     an administrator's Client of it, closed after the test
+namespace  the name of a fresh namespace; see `own_namespace` for what goes afterwards
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Iterator
 
-import msgspec
 import pytest
 
 from headrace.kube.client import Client
-from headrace.kube.resource import Resource
+from tests.own_namespace import own_namespace
 from tests.servers.control_plane import ControlPlane, shared_control_plane
 
 pytest_plugins = ("tests.conformance_plugin",)
-
-NAMESPACES = Resource("", "v1", "Namespace", "namespaces", namespaced=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,8 +39,5 @@ async def client(cluster: ControlPlane) -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def namespace(client: Client) -> AsyncIterator[str]:
-    name = f"test-{secrets.token_hex(4)}"
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    await client.create(NAMESPACES, "", msgspec.json.encode(body))
-    yield name
-    await client.delete(NAMESPACES, "", name)
+    async with own_namespace(client) as name:
+        yield name

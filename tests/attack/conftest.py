@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from headrace.engine.engine import Engine
@@ -14,7 +12,7 @@ from headrace.kube.client import Client
 from tests.attack.strict import strict_engine
 from tests.cluster.kustomization.conftest import world
 from tests.cluster.kustomization.world import World
-from tests.conftest import NAMESPACES
+from tests.own_namespace import own_namespace
 from tests.servers.control_plane import ControlPlane
 
 __all__ = ["world"]
@@ -23,11 +21,8 @@ __all__ = ["world"]
 @pytest.fixture
 async def neighbour(client: Client) -> AsyncIterator[str]:
     """The namespace of another tenant."""
-    name = f"neighbour-{secrets.token_hex(4)}"
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    await client.create(NAMESPACES, "", msgspec.json.encode(body))
-    yield name
-    await client.delete(NAMESPACES, "", name)
+    async with own_namespace(client, "neighbour") as name:
+        yield name
 
 
 @pytest.fixture

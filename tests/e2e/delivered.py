@@ -104,7 +104,7 @@ class Delivered:
 
 @contextlib.contextmanager
 def delivered(cluster: ControlPlane, home: Path) -> Iterator[Delivered]:
-    """A fresh namespace; deleted afterwards, without waiting for it."""
+    """A fresh namespace, which stays: see `tests.own_namespace`."""
     administrator = CommandLine(home / "administrator", cluster.kubeconfig)
     administrator.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     for crd in ("kustomizations.kustomize.toolkit.fluxcd.io", "gitrepositories.source.toolkit.fluxcd.io"):
@@ -116,7 +116,6 @@ def delivered(cluster: ControlPlane, home: Path) -> Iterator[Delivered]:
     with recording(cluster) as proxy:
         command = CommandLine(home / "user", proxy.write_kubeconfig(home / "proxy.kubeconfig"))
         yield Delivered(namespace, directory, command, administrator, proxy)
-    administrator.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 @contextlib.contextmanager

@@ -103,7 +103,6 @@ def shard(cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> It
     administrator.kubectl("create", "namespace", namespace)
     administrator.kubectl("wait", "--for=condition=Established", "crd", "gitrepositories.source.toolkit.fluxcd.io")
     yield Shard(namespace, administrator)
-    administrator.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 @pytest.fixture(scope="module")

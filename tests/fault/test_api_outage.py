@@ -18,8 +18,8 @@ from headrace.kube.config import load_kubeconfig
 from headrace.kube.discovery import Discovery
 from tests.cluster.kustomization.conftest import install_crds
 from tests.cluster.kustomization.world import RunningEngine, World, config_map, inventory, running_engine
-from tests.conftest import NAMESPACES
 from tests.fault.killable import CONFIG_MAPS, assert_all_tracked, delivered
+from tests.own_namespace import NAMESPACES
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.git_http import GitServer, Repository
 

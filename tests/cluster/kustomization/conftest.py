@@ -20,14 +20,21 @@ from tests.servers.git_http import GitServer, Repository
 CRDS = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", False)
 
 
+_installed: set[str] = set()
+"""API servers that have our CRDs: each application of one has the API server build its schemas anew."""
+
+
 async def install_crds(client: Client) -> None:
-    """Apply our CRDs and wait until their kinds are served."""
+    """Apply our CRDs, once for an API server, and wait until their kinds are served."""
+    if client.config.server in _installed:
+        return
     discovery = Discovery(client)
     for path in sorted((Path(headrace.__file__).parent / "api" / "crds").glob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text()):
             body, name = msgspec.json.encode(document), document["metadata"]["name"]
             await client.apply(CRDS, "", name, body, field_manager="tests")
             await discovery.wait(document["spec"]["group"], document["spec"]["names"]["kind"])
+    _installed.add(client.config.server)
 
 
 @pytest.fixture

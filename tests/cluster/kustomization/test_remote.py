@@ -17,11 +17,11 @@ from headrace.kube.errors import NotFound
 from headrace.kube.resource import Resource
 from tests.cluster.kustomization.test_spec_fields import ROLE_BINDINGS, ROLES
 from tests.cluster.kustomization.world import DEADLINE, RunningEngine, World, condition, config_map, deployment
+from tests.own_namespace import NAMESPACES
 from tests.servers.control_plane import ControlPlane, shared_control_plane
 
 SECRETS = Resource("", "v1", "Secret", "secrets", namespaced=True)
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True)
-NAMESPACES = Resource("", "v1", "Namespace", "namespaces", namespaced=False)
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,8 @@ import pytest
 
 from headrace.api.kinds import KUSTOMIZATION
 from headrace.kube.client import MERGE_PATCH
-from headrace.kube.resource import Resource
 from tests.cluster.kustomization.world import RunningEngine, World, config_map
-
-NAMESPACES = Resource("", "v1", "Namespace", "namespaces", namespaced=False)
+from tests.own_namespace import NAMESPACES
 
 
 async def finalizers(world: World, name: str, *names: str) -> None:

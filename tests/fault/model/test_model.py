@@ -29,13 +29,13 @@ from tests.fault.model.observer import Observer
 from tests.fault.model.process import EngineProcess
 from tests.fault.model.run import Run
 from tests.fault.model.trouble import DENIED, POLICY, Trouble
+from tests.own_namespace import NAMESPACES
 from tests.servers import git_http
 from tests.servers.fault_proxy import fault_proxy
 
 ROUNDS = int(os.environ.get("ROUNDS", "40"))
 # The short run is the same each time, but for its timing; the long one is another each time.
 SEED = int(os.environ.get("SEED", str(random.SystemRandom().randrange(2**32) if "ROUNDS" in os.environ else 5)))
-NAMESPACES = Resource("", "v1", "Namespace", "namespaces", namespaced=False)
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True)
 
 
