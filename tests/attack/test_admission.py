@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -48,14 +48,12 @@ async def write_status(world: World, client: Client) -> None:
     await client.patch(resource, world.namespace, "app", body, content_type=MERGE_PATCH, subresource="status")
 
 
-async def until_refused(world: World) -> ApiError:
-    """A policy is in force a moment after it is created."""
-
-
+async def until_refused(attempt: Callable[[], Awaitable[None]]) -> ApiError:
+    """A policy is in force a moment after it is created or changed, each at a moment of its own."""
     async with asyncio.timeout(30):
         while True:
             try:
-                await write_status(world, world.client)
+                await attempt()
             except ApiError as error:
                 return error
             await asyncio.sleep(0.1)
@@ -65,7 +63,7 @@ async def until_refused(world: World) -> ApiError:
 async def test_nobody_but_the_engine_writes_status(installed: World) -> None:
     await installed.kustomization()
 
-    error = await until_refused(installed)
+    error = await until_refused(lambda: write_status(installed, installed.client))
 
     assert "written by the engine only" in str(error)
     engine = installed.client.impersonate(f"system:serviceaccount:{installed.namespace}:headrace", ["system:masters"])
@@ -107,9 +105,15 @@ async def test_the_policy_of_references_compiles_and_judges(installed: World) ->
     await installed.client.patch(bindings, "", name, deny, content_type=MERGE_PATCH)
     spec: Json = {"interval": "1h", "prune": True, "sourceRef": {"kind": "GitRepository", "name": "app"}}
     await installed.kustomization()
-    await until_refused(installed)
-
     away = {"sourceRef": {"kind": "GitRepository", "name": "app", "namespace": "kube-system"}}
+
+    async def lead_away() -> None:
+        resource, body = await installed.resource(KUSTOMIZATION.api_version, "Kustomization"), {"spec": away}
+        await installed.client.patch(
+            resource, installed.namespace, "app", msgspec.json.encode(body), content_type=MERGE_PATCH, dry_run=True
+        )
+
+    await until_refused(lead_away)
     bad = [spec | away, spec | {"dependsOn": [{"name": "a"}, {"name": "b", "namespace": "kube-system"}]}]
     for index, refused in enumerate(bad):
         with pytest.raises(ApiError, match="leads to another namespace"):

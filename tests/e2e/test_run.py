@@ -96,13 +96,13 @@ class Engine:
 
 
 @pytest.fixture(scope="module")
-def shard(cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shard]:
+def shard(cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Shard:
     administrator = CommandLine(tmp_path_factory.mktemp("run"), cluster.kubeconfig)
     administrator.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     namespace = f"shard-{secrets.token_hex(4)}"
     administrator.kubectl("create", "namespace", namespace)
     administrator.kubectl("wait", "--for=condition=Established", "crd", "gitrepositories.source.toolkit.fluxcd.io")
-    yield Shard(namespace, administrator)
+    return Shard(namespace, administrator)
 
 
 @pytest.fixture(scope="module")

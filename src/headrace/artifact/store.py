@@ -441,6 +441,12 @@ class Store:
                 self._superseded.pop(path, None)
         self._collect_contents(self._clock.monotonic())
 
+    def is_settled(self, place: Place) -> bool:
+        """Whether an object has one artifact here, whose file is as it was when its digest was computed."""
+        path = self._tidy.get(place)
+        known = None if path is None else self._verified.get(self.root / path)
+        return path is not None and known is not None and self._is_unchanged(self.root / path, known[0])
+
     async def collect(self, place: Place, current: Artifact | None) -> list[str]:
         """Delete the old artifacts of an object, and contents that nobody links any more. Returns the paths deleted.
 

@@ -30,7 +30,7 @@ from headrace.controllers.git_verification import (
     verified,
 )
 from headrace.controllers.source_artifact import ARTIFACT
-from headrace.controllers.source_polls import max_age
+from headrace.controllers.source_polls import lasting, max_age, shared_age
 from headrace.controllers.source_secrets import PROXY
 from headrace.controllers.source_storage import (
     STORAGE_FAILED,
@@ -45,7 +45,7 @@ from headrace.core.duration import parse_duration
 from headrace.core.egress import RemoteUrl, UrlRefused, parse_url
 from headrace.model.artifact import Artifact
 from headrace.model.errors import Retry
-from headrace.model.outcome import Outcome
+from headrace.model.outcome import Look, Outcome
 from headrace.model.read import Part
 from headrace.model.scope import Scope
 from headrace.source.git.checkout import Base, Selection
@@ -106,10 +106,12 @@ class GitRepositoryController:
             target = await self._poll(repo, remote, want, scope)
             included = await read_included(repo, scope)
             if held is not None and _is_current(repo, held, target, included):
-                return await self._keep(repo, held, included, scope)
-            with _told_by_git():
-                proof = await verified(repo, remote, target, scope)
-            return _with_proof(await self._renew(repo, remote, target, included, scope), proof)
+                outcome = await self._keep(repo, held, included, scope)
+            else:
+                with _told_by_git():
+                    proof = await verified(repo, remote, target, scope)
+                outcome = _with_proof(await self._renew(repo, remote, target, included, scope), proof)
+        return msgspec.structs.replace(outcome, look=self._look(repo, remote, want))
 
     async def finalize(self, repo: GitRepository, scope: Scope) -> None:
         """Delete the stored artifacts (SRC-COM-02)."""
@@ -120,7 +122,7 @@ class GitRepositoryController:
     async def _remote(self, repo: GitRepository, scope: Scope) -> Remote:
         url = _url(repo)
         asking = self._access.credentials(repo, url, scope)
-        if repo.spec.provider in ("", "generic"):
+        if lasting(repo.spec.provider):
             return self._remotes.remote(url, await asking)
         return self._remotes.remote(url, await scope.wait(asking, note="issuer of tokens"))
 
@@ -149,6 +151,26 @@ class GitRepositoryController:
             return answer
 
         return await scope.wait(ask(), note="answer of the git server")
+
+    def _look(self, repo: GitRepository, remote: Remote, want: WantedRef) -> Look | None:
+        """How to see at the interval that the ref has not moved; None where credentials are issued anew for a run."""
+        interval, timeout = parse_duration(repo.spec.interval), parse_duration(repo.spec.timeout)
+        origin, metadata, known = remote.origin, repo.metadata, remote.known(want.prefix)
+
+        async def is_unmoved() -> bool:
+            same = self._remotes.remote(*origin)
+            try:
+                refs = await same.refs(want.prefix, max_age=shared_age(interval), timeout=timeout)
+            except GitError:
+                return False  # a run says what is wrong
+            return refs.read.digest == known
+
+        async def look() -> bool:
+            asked = want.kind is RefKind.COMMIT or await is_unmoved()
+            await self._forget_mirrors()
+            return asked and await self._storage.is_settled(metadata)
+
+        return look if lasting(repo.spec.provider) else None
 
     # -- what is done --------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from headrace.artifact.trees import Trees
 from headrace.controllers.consumers import Consumers
 from headrace.controllers.oci_access import CREDENTIALS, PULL_SECRETS, OciAccess
 from headrace.controllers.oci_verification import TRUST, VERIFIED, OciVerification, needs_verification
-from headrace.controllers.source_polls import max_age
+from headrace.controllers.source_polls import lasting, max_age, shared_age
 from headrace.controllers.source_secrets import FETCH_FAILED, PROXY, TLS
 from headrace.controllers.source_storage import (
     LATEST,
@@ -39,7 +39,7 @@ from headrace.core.duration import parse_duration
 from headrace.core.unpack import ArchiveRefused
 from headrace.model.artifact import Artifact
 from headrace.model.errors import Retry
-from headrace.model.outcome import Outcome
+from headrace.model.outcome import Look, Outcome
 from headrace.model.read import Part
 from headrace.model.scope import Scope
 from headrace.source.oci.errors import Denied, OciError
@@ -103,6 +103,7 @@ class OCIRepositoryController:
                 await self._keep(repo, held, scope) if held is not None and current
                 else await self._renew(repo, source, found, scope)
             )  # fmt: skip
+        outcome = msgspec.structs.replace(outcome, look=self._look(repo, source, found))
         if proof is None:
             return outcome if repo.spec.verify else msgspec.structs.replace(outcome, remove=(VERIFIED,))
         return msgspec.structs.replace(
@@ -135,6 +136,24 @@ class OCIRepositoryController:
                 return answer.value
 
             return await scope.wait(ask(), note="answer of the registry")
+
+    def _look(self, repo: OCIRepository, source: Source, found: Found) -> Look | None:
+        """How to see at the interval that the reference names the same; None where credentials are issued for a run."""
+        wanted, metadata = _wanted(repo), repo.metadata
+        age, timeout = shared_age(parse_duration(repo.spec.interval)), parse_duration(repo.spec.timeout)
+
+        async def is_unmoved() -> bool:
+            try:
+                answer = await self._remotes.found(source, wanted, max_age=age, timeout=timeout)
+            except OciError:
+                return False  # a run says what is wrong
+            return answer.value == found
+
+        async def look() -> bool:
+            fixed = not wanted.semver and found.digest == wanted.reference
+            return (fixed or await is_unmoved()) and await self._storage.is_settled(metadata)
+
+        return look if lasting(repo.spec.provider) else None
 
     # -- what is done --------------------------------------------------------------------------------------------
 

@@ -26,5 +26,15 @@ def max_age(metadata: Metadata, interval: float, causes: Sequence[Cause], clock:
         created = parse_rfc3339(metadata.creation_timestamp) if metadata.creation_timestamp else math.inf
         return FRESH + min(max(0.0, clock.now() - created), SHARED_AGE)
     if whats <= {"interval", "started"}:
-        return max(FRESH, min(interval / 4, SHARED_AGE))
+        return shared_age(interval)
     return FRESH
+
+
+def shared_age(interval: float) -> float:
+    """Seconds: for a poll by interval, an answer that another object's poll got a moment ago will do."""
+    return max(FRESH, min(interval / 4, SHARED_AGE))
+
+
+def lasting(provider: str) -> bool:
+    """Whether credentials of a provider stay what they are until their Secret changes, which wakes the source."""
+    return provider in ("", "generic")

@@ -131,6 +131,13 @@ class SourceStorage:
         await self.clean_up(metadata, held)
         return msgspec.structs.replace(held, url=self._store.url(held.path))
 
+    async def is_settled(self, metadata: Metadata) -> bool:
+        """Whether a run that finds nothing new would leave the storage as it is. What is due for all is done here as
+        there: many sources are looked at and never run."""
+        with contextlib.suppress(OSError):
+            await self._trees.collect()
+        return self._store.is_settled(self.place(metadata))
+
     def alias_url(self, metadata: Metadata, alias: str) -> str:
         """The address that stays the same from one artifact to the next: `status.url`."""
         return self._store.url(f"{self.place(metadata)}/{alias}")

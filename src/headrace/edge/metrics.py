@@ -118,9 +118,12 @@ class EngineMetrics:
     # What the engine calls (engine.metrics.Metrics).
 
     def finished(self, trace: Trace) -> None:
-        self._durations.setdefault(trace.reference, Histogram(BUCKETS)).observe(trace.duration)
+        self.looked(trace.reference, trace.duration)
         labels = (("kind", trace.reference.kind), ("result", trace.result), ("reason", trace.reason))
         self._results[labels] = self._results.get(labels, 0) + 1
+
+    def looked(self, reference: Reference, seconds: float) -> None:
+        self._durations.setdefault(reference, Histogram(BUCKETS)).observe(seconds)
 
     def forgotten(self, reference: Reference) -> None:
         self._durations.pop(reference, None)

@@ -351,6 +351,7 @@ class Engine:
             waiting_on=self._graph.waiting_on(reference),
             waiting_since=self._runner.waiting_since(reference),
             failures=self._runner.failures(reference),
+            looked=self._runner.looks.last(reference),
             reads=self._graph.reads(reference),
             readers=self._graph.readers(reference),
         )
@@ -364,6 +365,8 @@ class Engine:
         scope = self._runner.scopes.get(reference)
         if scope is not None:
             return "waiting" if scope.activities else "running"
+        if self._queue.running(reference):
+            return "waiting"
         if self._queue.pending(reference) is not None:
             return "queued"
         resting = self._queue.resting(reference)

@@ -15,6 +15,10 @@ class Metrics(Protocol):
         """A run ended: `gotk_reconcile_duration_seconds{kind,namespace,name}`, results, reasons, causes."""
         ...
 
+    def looked(self, reference: Reference, seconds: float) -> None:
+        """An object was seen to need no run: a reconciliation too, for `gotk_reconcile_duration_seconds`."""
+        ...
+
     def forgotten(self, reference: Reference) -> None:
         """The object is gone: its series are dropped (kustomization.md section 6)."""
         ...
@@ -40,6 +44,9 @@ class NoMetrics:
     """Metrics for whom nobody looks."""
 
     def finished(self, trace: Trace) -> None:
+        return None
+
+    def looked(self, reference: Reference, seconds: float) -> None:
         return None
 
     def forgotten(self, reference: Reference) -> None:

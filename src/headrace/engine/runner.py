@@ -27,6 +27,7 @@ from headrace.engine.controller import Controller, ServesStatic
 from headrace.engine.cures import Cures
 from headrace.engine.failure import INTERNAL, TIMED_OUT, internal_error, leading, step_error
 from headrace.engine.freshest import Freshest
+from headrace.engine.looks import Looks
 from headrace.engine.queue import Entry, Rest
 from headrace.engine.reader import Unwatched
 from headrace.engine.scope import RunScope
@@ -109,6 +110,7 @@ class Runner:
         self.freshest = Freshest(services.reader)
         self.traces = Traces(services.settings.traces)
         self.scopes: dict[Reference, RunScope] = {}
+        self.looks = Looks(services)
 
     # -- one run -------------------------------------------------------------------------------------------------
 
@@ -116,15 +118,23 @@ class Runner:
         """A run is about to start, with a slot held. What moves from now on is compared with what the run reads: an
         event between here and the run's first step must not make it run twice."""
         self._services.slots.occupy(entry.lane)
-        self._services.graph.begin(entry.reference)
+        if not self.looks.due(entry):
+            self._services.graph.begin(entry.reference)
 
     async def run(self, entry: Entry) -> None:
         """One run of one object, begun before; the slot is given back. Never raises but when cancelled."""
+        if self.looks.due(entry):
+            spared = await self.looks.spares(entry)
+            if spared is not None:
+                self._go_without(entry.reference, spared)
+                return
+            self._services.graph.begin(entry.reference)
         live = self.freshest.get(entry.reference)
         if not isinstance(live, LiveObject):
             self._services.slots.give(entry.lane)
             self._do_without(entry, live)
             return
+        self.looks.withdraw(entry.reference)
         scope = RunScope(live, entry, self._services)
         self.scopes[entry.reference] = scope
         try:
@@ -134,6 +144,12 @@ class Runner:
             del self.scopes[entry.reference]
             if scope.holds_slot:
                 self._services.slots.give(scope.lane)
+
+    def _go_without(self, reference: Reference, outcome: Outcome) -> None:
+        """Nothing has moved since the last run: what it said stands for another interval."""
+        self._await_interval(reference, outcome)
+        if self.freshest.get(reference) is None:
+            self.forget(reference)
 
     def _do_without(self, entry: Entry, found: Unwatched | None) -> None:
         """The object is gone, or its watch is: then nothing is known, and the run is put off."""
@@ -370,15 +386,20 @@ class Runner:
         for freed in services.graph.freed():
             self._wake(freed, Cause("changed", reference, "dependency cycle"))
 
+    def _await_interval(self, reference: Reference, outcome: Outcome) -> None:
+        settings = self._services.settings
+        after = max(outcome.after or 0.0, settings.min_interval if outcome.jitter else 0.0)
+        spread = self._random.spread(after, settings.interval_jitter) if outcome.jitter else after
+        self._services.queue.schedule(reference, spread, INTERVAL, Cause("interval"))
+
     def _time(self, reference: Reference, end: End) -> None:
-        queue, settings = self._services.queue, self._services.settings
+        queue = self._services.queue
         match end:
             case Succeeded(Outcome(after=None)) | Gone():
                 queue.rest(reference, Rest.STATIC)
             case Succeeded(outcome):
-                after = max(outcome.after or 0.0, settings.min_interval if outcome.jitter else 0.0)
-                spread = self._random.spread(after, settings.interval_jitter) if outcome.jitter else after
-                queue.schedule(reference, spread, INTERVAL, Cause("interval"))
+                self.looks.leave(reference, outcome)
+                self._await_interval(reference, outcome)
             case Suspended():
                 queue.rest(reference, Rest.SUSPENDED)
             case Failed(Stalled(), _):
@@ -440,6 +461,7 @@ class Runner:
         self._services.graph.forget(reference)
         self.freshest.forget(reference)
         self.traces.forget(reference)
+        self.looks.forget(reference)
         self._failures.pop(reference, None)
         self._waiting_since.pop(reference, None)
         late = self._late.pop(reference, None)

@@ -19,7 +19,8 @@ class ObjectState(msgspec.Struct, frozen=True, gc=False):
     `suspended`, `static`. `causes` are those of the run that is queued or in progress. `next_in` is the time to its
     timer in seconds, `next_cause` what the timer stands for. `waits` is what the run in progress waits for,
     `waiting_on` what the last run ended waiting for, `waiting_since` (seconds since the epoch) since when that is so
-    without a break. `failures` counts failed runs in a row.
+    without a break. `failures` counts failed runs in a row. `looked` (seconds since the epoch) is when it was last
+    seen, at its interval, to need no run.
     """
 
     reference: Reference
@@ -32,6 +33,7 @@ class ObjectState(msgspec.Struct, frozen=True, gc=False):
     waiting_on: tuple[Reference, ...] = ()
     waiting_since: float | None = None
     failures: int = 0
+    looked: float | None = None
     reads: tuple[Read, ...] = ()
     readers: tuple[Reference, ...] = ()
 

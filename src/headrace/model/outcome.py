@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
+
+Look = Callable[[], Awaitable[bool]]
+"""Says whether a run would find everything as the last one has left it, and then write nothing."""
 
 
 class Condition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -21,7 +26,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     `remove` is taken out). `status` are fields of the status in JSON form that replace those of the object.
     `event`, when not empty, is the message of the one event of this run; without it the runner writes none.
     `event_reason` defaults to `reason`. `after` is when the next run is due in seconds (None: never by timer).
-    `jitter` says that `after` is an interval to be spread.
+    `jitter` says that `after` is an interval to be spread. `look`, if there is one, is asked when that interval is
+    over; only if it says no, or raises, the object is run. Whatever else wakes the object has it run at once.
     """
 
     reason: str
@@ -35,3 +41,4 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     revision: str = ""
     after: float | None = None
     jitter: bool = True
+    look: Look | None = None

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from headrace.api.kinds import GIT_REPOSITORY
+from headrace.engine.trace import ObjectState
 from headrace.kube.resource import Resource
 from headrace.model.reference import Reference
 from tests.cluster.kustomization.conftest import engine, world
@@ -83,15 +84,33 @@ async def test_a_poll_by_timer_that_finds_nothing_writes_nothing(world: World, e
     world.commit({"a": "1"})
     await world.source(interval="1s")
     await ready(world)
-    await engine.until_caused(reference(world), "interval")
+    await until_looked_at(world, engine)
     before = engine.writes()
     world.git.requests.clear()
     seen = len(engine.traces(reference(world)))
     async with asyncio.timeout(30):
-        while len(world.git.requests) < 2 or len(engine.traces(reference(world))) < seen + 2:
+        while len(world.git.requests) < 2:
             await asyncio.sleep(0.02)
+    await until_looked_at(world, engine)
     assert set(world.git.counts) == {"ls-refs"}
     assert spent(engine, before) == {}
+    assert len(engine.traces(reference(world))) == seen
+    await ready(world, at=world.commit({"a": "2"}))
+
+
+async def until_looked_at(world: World, engine: RunningEngine) -> None:
+    """Wait for the end of an interval at which the source is seen not to have moved."""
+    async with asyncio.timeout(30):
+        before = now = state_of(world, engine).looked
+        while now == before:
+            await asyncio.sleep(0.02)
+            now = state_of(world, engine).looked
+
+
+def state_of(world: World, engine: RunningEngine) -> ObjectState:
+    state = engine.engine.state(reference(world))
+    assert state is not None
+    return state
 
 
 async def test_a_commit_that_one_object_finds_wakes_all_of_the_repository(world: World, engine: RunningEngine) -> None:

@@ -15,6 +15,7 @@ from headrace.model.reference import REMOTE
 from headrace.source.oci.manifest import FLUX_CONTENT, HELM_CHART
 from headrace.source.oci.reference import digest_of
 from tests.cluster.ocirepository.world import OciWorld, layer, oci_world
+from tests.manual_clock import ManualClock
 from tests.servers.sources import INTERVAL, REQUESTED
 
 
@@ -129,6 +130,21 @@ async def test_an_unchanged_tag_costs_one_head(world: OciWorld) -> None:
     assert world.server.counts == {"HEAD manifests": 1}
     assert again.status == obj.status
     assert outcome.event_reason == "ArtifactUpToDate"
+
+
+async def test_at_the_interval_one_head_shows_whether_a_run_is_needed(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with oci_world(tmp_path, clock=clock) as world:
+        await world.pusher().push("latest", {"a": "1"})
+        _, outcome = await world.run(world.object())
+        assert outcome.look is not None
+        world.server.requests.clear()
+        clock.time += 60
+        assert await outcome.look()
+        assert world.server.counts == {"HEAD manifests": 1}
+        await world.pusher().push("latest", {"a": "2"})
+        clock.time += 60
+        assert not await outcome.look()
 
 
 async def test_a_moved_tag_is_fetched_and_announced(world: OciWorld) -> None:

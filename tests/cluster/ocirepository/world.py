@@ -21,7 +21,7 @@ from headrace.controllers.oci_access import OciAccess
 from headrace.controllers.oci_verification import OciVerification
 from headrace.controllers.ocirepository import OCIRepositoryController
 from headrace.controllers.workload import WorkloadPolicy
-from headrace.core.clock import SystemClock, rfc3339
+from headrace.core.clock import Clock, SystemClock, rfc3339
 from headrace.core.egress import Egress, EgressPolicy, RemoteUrl
 from headrace.identity import IdentityError, ServiceAccount
 from headrace.model.artifact import Artifact
@@ -218,10 +218,10 @@ class OciWorld:
 
 
 @contextlib.asynccontextmanager
-async def oci_world(directory: Path, **options: Any) -> AsyncIterator[OciWorld]:
+async def oci_world(directory: Path, *, clock: Clock | None = None, **options: Any) -> AsyncIterator[OciWorld]:
     """Everything made below `directory`, closed at the end; `options` are those of the registry server."""
     egress = Egress(EgressPolicy(allow_loopback=True))
-    clock = SystemClock()
+    clock = clock or SystemClock()
     changed: list[tuple[Reference, str, str]] = []
     async with registry_server(directory / "registry", **options) as server, Toolbox(size=1) as toolbox:
         registry = Registry(egress, clock)

@@ -17,6 +17,7 @@ from headrace.model.outcome import Condition
 from headrace.model.read import ABSENT
 from headrace.model.reference import REMOTE
 from headrace.model.trace import Cause
+from tests.manual_clock import ManualClock
 from tests.servers.git_http import Fault
 from tests.servers.sources import INTERVAL, REQUESTED, Sources, sources
 
@@ -352,6 +353,60 @@ async def test_a_poll_that_finds_nothing_new_is_one_request_and_changes_nothing(
     assert by_timer.event == ""
     assert world.scope is not None
     assert world.scope.said == []
+
+
+@pytest.fixture
+async def later(tmp_path: Path) -> AsyncIterator[tuple[Sources, ManualClock]]:
+    """A world, and the clock by which its answers become too old."""
+    clock = ManualClock()
+    async with sources(tmp_path, clock=clock) as made:
+        yield made, clock
+
+
+async def test_at_the_interval_one_request_shows_that_no_run_is_needed(later: tuple[Sources, ManualClock]) -> None:
+    world, clock = later
+    world.repo.commit({"a": "1"})
+    _, outcome = await world.run(world.object())
+    assert outcome.look is not None
+    world.server.requests.clear()
+    clock.time += 60
+    assert await outcome.look()
+    assert world.server.counts == {"ls-refs": 1}
+
+
+@pytest.mark.parametrize("trouble", ["commit", "server", "file", "another file"])
+async def test_at_the_interval_a_run_follows_when_something_is_different(
+    later: tuple[Sources, ManualClock], trouble: str
+) -> None:
+    world, clock = later
+    world.repo.commit({"a": "1"})
+    obj, outcome = await world.run(world.object())
+    assert obj.status.artifact is not None
+    assert outcome.look is not None
+    stored = world.store.root / obj.status.artifact.path
+    match trouble:
+        case "commit":
+            world.repo.commit({"a": "2"})
+        case "server":
+            world.server.fault = Fault("status", "ls-refs", status=503)
+        case "file":
+            stored.unlink()
+        case "another file":
+            stored.unlink()
+            stored.write_bytes(b"tampered with")
+    clock.time += 60
+    assert not await outcome.look()
+
+
+async def test_a_fixed_commit_is_not_asked_for_at_the_interval(later: tuple[Sources, ManualClock]) -> None:
+    world, clock = later
+    commit = world.repo.commit({"a": "1"})
+    _, outcome = await world.run(world.object(ref={"commit": commit}))
+    assert outcome.look is not None
+    world.server.requests.clear()
+    clock.time += 60
+    assert await outcome.look()
+    assert world.server.counts == {}
 
 
 @pytest.mark.spec("SRC-GIT-15")

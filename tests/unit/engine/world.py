@@ -332,6 +332,7 @@ class Told:
 
     def __init__(self) -> None:
         self.traces: list[Trace] = []
+        self.looks: list[Reference] = []
         self.gone: list[Reference] = []
         self.without_timer: list[int] = []
         self.blocked: list[float] = []
@@ -339,6 +340,9 @@ class Told:
 
     def finished(self, trace: Trace) -> None:
         self.traces.append(trace)
+
+    def looked(self, reference: Reference, seconds: float) -> None:
+        self.looks.append(reference)
 
     def forgotten(self, reference: Reference) -> None:
         self.gone.append(reference)

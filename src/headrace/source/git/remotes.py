@@ -131,6 +131,10 @@ class Remote:
         poll = self._answer(prefix, self._want(prefix), max_age)
         return None if poll is None else self._refs(prefix, poll)
 
+    def known(self, prefix: str) -> str:
+        """The digest of the refs at `prefix` as of the last answer that told them; empty before there was one."""
+        return self._digests.get(prefix, "")
+
     def _want(self, prefix: str) -> float:
         """Have `prefix` among those that are polled; returns the time."""
         asked = self.used = self._clock.monotonic()

@@ -1,0 +1,78 @@
+"""Looks: at the interval, an object whose last run left a way to see that nothing has moved is looked at first.
+
+Only when something has, or the look itself fails, a run follows; it says what there is to say. So a thousand sources
+that do not move cost a thousand questions to their servers, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from headrace.engine.queue import Entry
+from headrace.engine.services import Services
+from headrace.model.outcome import Outcome
+from headrace.model.reference import Reference
+from headrace.model.trace import Cause
+
+log = logging.getLogger(__name__)
+
+BY_INTERVAL = (Cause("interval"),)
+
+
+class Looks:
+    """The looks of one engine: what runs have left, by object."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._pending: dict[Reference, Outcome] = {}
+        self._last: dict[Reference, float] = {}
+
+    def leave(self, reference: Reference, outcome: Outcome) -> None:
+        """A run has ended so: its look, if it has one, is asked when the interval is over."""
+        if outcome.look is not None:
+            # What else there is to an outcome is in the object's status.
+            self._pending[reference] = Outcome("", "", after=outcome.after, jitter=outcome.jitter, look=outcome.look)
+
+    def forget(self, reference: Reference) -> None:
+        """The object is gone."""
+        self._pending.pop(reference, None)
+        self._last.pop(reference, None)
+
+    def last(self, reference: Reference) -> float | None:
+        """When (seconds since the epoch) an object was last seen to need no run."""
+        return self._last.get(reference)
+
+    def due(self, entry: Entry) -> bool:
+        """Whether an object is woken by its interval alone and can be looked at."""
+        return entry.causes == BY_INTERVAL and entry.reference in self._pending
+
+    def withdraw(self, reference: Reference) -> None:
+        """The object is run: what the run before has left is over."""
+        self._pending.pop(reference, None)
+
+    async def spares(self, entry: Entry) -> Outcome | None:
+        """The outcome that still stands, so that no run is needed; None when there has to be one.
+
+        Called with a slot held, which is given back for the time of the look: with an outcome it stays given back.
+        """
+        services, started = self._services, self._services.clock.monotonic()
+        outcome = self._pending[entry.reference]
+        services.slots.give(entry.lane)
+        if await self._unchanged(entry.reference, outcome):
+            self._last[entry.reference] = services.clock.now()
+            services.metrics.looked(entry.reference, services.clock.monotonic() - started)
+            return outcome
+        await services.slots.take(services.slots.ask(entry.lane))
+        return None
+
+    async def _unchanged(self, reference: Reference, outcome: Outcome) -> bool:
+        """What the look says; one that fails, or takes longer than the interval, says that a run has to see."""
+        try:
+            async with asyncio.timeout(outcome.after):
+                return outcome.look is not None and await outcome.look()
+        except TimeoutError:
+            return False
+        except Exception:
+            log.exception("a look failed", extra={"object": str(reference)})
+            return False
