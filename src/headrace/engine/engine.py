@@ -120,6 +120,7 @@ class Engine:
     async def _drain(self) -> None:
         """What waits is interrupted: it holds no work. What works gets its grace, then it is cancelled."""
         self._draining = True
+        self._runner.looks.stop()
         for scope in self._runner.scopes.values():
             scope.interrupt(Cause("stopping"))
         if self._runs:

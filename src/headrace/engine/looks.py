@@ -27,6 +27,8 @@ class Looks:
         self._services = services
         self._pending: dict[Reference, Outcome] = {}
         self._last: dict[Reference, float] = {}
+        self._deadlines: set[asyncio.Timeout] = set()
+        self._stopped = False
 
     def leave(self, reference: Reference, outcome: Outcome) -> None:
         """A run has ended so: its look, if it has one, is asked when the interval is over."""
@@ -38,6 +40,13 @@ class Looks:
         """The object is gone."""
         self._pending.pop(reference, None)
         self._last.pop(reference, None)
+
+    def stop(self) -> None:
+        """The engine ends: looks are cut short, and no run follows."""
+        self._stopped = True
+        now = asyncio.get_running_loop().time()
+        for deadline in self._deadlines:
+            deadline.reschedule(now)
 
     def last(self, reference: Reference) -> float | None:
         """When (seconds since the epoch) an object was last seen to need no run."""
@@ -59,7 +68,8 @@ class Looks:
         services, started = self._services, self._services.clock.monotonic()
         outcome = self._pending[entry.reference]
         services.slots.give(entry.lane)
-        if await self._unchanged(entry.reference, outcome):
+        unchanged = await self._unchanged(entry.reference, outcome)
+        if unchanged or self._stopped:
             self._last[entry.reference] = services.clock.now()
             services.metrics.looked(entry.reference, services.clock.monotonic() - started)
             return outcome
@@ -69,10 +79,13 @@ class Looks:
     async def _unchanged(self, reference: Reference, outcome: Outcome) -> bool:
         """What the look says; one that fails, or takes longer than the interval, says that a run has to see."""
         try:
-            async with asyncio.timeout(outcome.after):
+            async with asyncio.timeout(outcome.after) as deadline:
+                self._deadlines.add(deadline)
                 return outcome.look is not None and await outcome.look()
         except TimeoutError:
             return False
         except Exception:
             log.exception("a look failed", extra={"object": str(reference)})
             return False
+        finally:
+            self._deadlines.discard(deadline)

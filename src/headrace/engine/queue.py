@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import heapq
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -176,11 +177,15 @@ class Queue:
 
     # -- timers --------------------------------------------------------------------------------------------------
 
-    def schedule(self, reference: Reference, after: float, lane: Lane, cause: Cause) -> None:
-        """Set the object's only timer, `after` seconds from now; it replaces the one it had."""
+    def schedule(self, reference: Reference, after: float, lane: Lane, cause: Cause, *, grid: float = 0.0) -> None:
+        """Set the object's only timer, `after` seconds from now; it replaces the one it had.
+
+        With a `grid` it is put off to the next multiple of so many seconds, so that timers fall together.
+        """
         self._known.add(reference)
         self._resting.pop(reference, None)
-        timer = Timer(self._clock.monotonic() + after, lane, cause)
+        when = self._clock.monotonic() + after
+        timer = Timer(math.ceil(when / grid) * grid if grid else when, lane, cause)
         self._timers[reference] = timer
         heapq.heappush(self._heap, (timer.when, next(self._sequence), reference))
         if len(self._heap) > 2 * len(self._timers) + 64:

@@ -50,6 +50,11 @@ CONFLICTS = 5
 BLIND = 2.0
 """Seconds until a run that could not see its object is tried again; nothing is requested meanwhile."""
 
+LONG = 30.0
+GRID = 1.0
+"""Intervals of at least LONG seconds end GRID seconds apart: objects that are due at the same time share the wake-ups
+of the process, which cost more than what is done in them."""
+
 UNDECODABLE = "ValidationFailed"
 CYCLE = "DependencyCycle"
 
@@ -390,7 +395,8 @@ class Runner:
         settings = self._services.settings
         after = max(outcome.after or 0.0, settings.min_interval if outcome.jitter else 0.0)
         spread = self._random.spread(after, settings.interval_jitter) if outcome.jitter else after
-        self._services.queue.schedule(reference, spread, INTERVAL, Cause("interval"))
+        grid = GRID if outcome.jitter and spread >= LONG else 0.0
+        self._services.queue.schedule(reference, spread, INTERVAL, Cause("interval"), grid=grid)
 
     def _time(self, reference: Reference, end: End) -> None:
         queue = self._services.queue

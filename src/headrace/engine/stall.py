@@ -9,7 +9,7 @@ from headrace.engine.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-PERIOD = 0.1
+PERIOD = 0.25
 """Seconds between two looks: a blocked loop shows as a look that comes late."""
 
 

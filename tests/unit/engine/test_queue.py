@@ -147,3 +147,11 @@ def test_taking_an_object_ends_its_timer_and_its_rest(queue: Queue) -> None:
     queue.take()
     assert queue.timer(ref("a")) is None
     assert queue.due() is None
+
+
+def test_timers_on_a_grid_fall_together_and_never_early(queue: Queue, clock: VirtualClock) -> None:
+    to_whole = -clock.monotonic() % 1.0
+    for name, after in (("a", 30.2), ("b", 30.7), ("c", 31.1)):
+        queue.schedule(ref(name), to_whole + after, INTERVAL, Cause("interval"), grid=1.0)
+    timers = [queue.timer(ref(name)) for name in "abc"]
+    assert [timer.when - clock.monotonic() - to_whole for timer in timers if timer] == [31.0, 31.0, 32.0]
