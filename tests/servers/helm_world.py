@@ -207,6 +207,6 @@ async def helm_world(
         world = HelmWorld(
             server, egress, store, trees, indexes,
             HelmRepositoryController(access, indexes, store, trees, clock),
-            HelmChartController(ChartSources(clock), remote, local, store, trees), changed,
+            HelmChartController(ChartSources(), remote, local, store, trees), changed,
         )  # fmt: skip
         yield world

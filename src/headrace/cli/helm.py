@@ -62,4 +62,4 @@ def helm_controllers(
     remote = RemoteCharts(http, oci, builder, store)
     local = LocalCharts(trees, store, builder, ChartDependencies(WatchedRepositories(clusters), remote))
     repositories = HelmRepositoryController(access, indexes, store, trees, clock)
-    return repositories, HelmChartController(ChartSources(clock, requeue=requeue), remote, local, store, trees)
+    return repositories, HelmChartController(ChartSources(requeue=requeue), remote, local, store, trees)

@@ -146,7 +146,7 @@ class Previews:
             with local_files(path, spec.path, encrypted=encrypted) as files:
                 yield files
             return
-        sources = Sources(SourcePolicy(external_artifacts=True), self._clock)
+        sources = Sources(SourcePolicy(external_artifacts=True))
         artifact = await sources.artifact(spec.source_ref, named.ks.metadata.namespace, 0.0, self._scope(named))
         assert self._sources is not None
         async with self._sources.open(artifact, spec.path, encrypted=encrypted) as files:

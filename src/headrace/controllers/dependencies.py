@@ -12,8 +12,6 @@ from headrace.api.kustomization import DependencyReference, Kustomization
 from headrace.api.meta import READY, SOURCE_GROUP
 from headrace.apply.expressions import CONTENT, Cel
 from headrace.controllers.coherence import ASKED, Coherence, coherent
-from headrace.controllers.source_artifact import linger
-from headrace.core.clock import Clock
 from headrace.model.artifact import Artifact
 from headrace.model.errors import Stalled, Waiting
 from headrace.model.objects import LiveObject
@@ -66,10 +64,9 @@ READINESS_AT_REVISION = Part("readiness at revision", readiness)
 class Dependencies:
     """Checks dependencies, in the order in which they are listed; the first that is missing ends it."""
 
-    def __init__(self, clock: Clock, cel: Cel, requeue: float = 30.0, *, additive: bool = False,
+    def __init__(self, cel: Cel, requeue: float = 30.0, *, additive: bool = False,
                  coherence: Coherence | None = None) -> None:
         """`additive` has the built-in test count beside a readyExpr (gate AdditiveCELDependencyCheck)."""
-        self._clock = clock
         self._cel = cel
         self._coherence = coherence or Coherence()
         self._requeue = requeue
@@ -82,7 +79,6 @@ class Dependencies:
             reference = KUSTOMIZATION.reference(dependency.namespace or ks.metadata.namespace, dependency.name)
             problem = await self._problem(dependency, reference, ks, artifact, scope)
             if problem:
-                await linger(reference, "readiness", scope, self._clock)
                 raise Waiting(DEPENDENCY_NOT_READY, problem, on=(reference,), after=self._requeue)
 
     async def _problem(

@@ -10,9 +10,8 @@ from headrace.api.helmchart import SOURCE_KINDS, HelmChart
 from headrace.api.helmrepository import HelmRepository
 from headrace.api.kinds import HELM_REPOSITORY
 from headrace.api.meta import SOURCE_GROUP
-from headrace.controllers.source_artifact import ARTIFACT, artifact_of, linger
+from headrace.controllers.source_artifact import ARTIFACT, artifact_of
 from headrace.controllers.source_secrets import FETCH_FAILED
-from headrace.core.clock import Clock
 from headrace.kube.errors import KubeError, NoMatch
 from headrace.model.artifact import Artifact
 from headrace.model.cures import kind_reference
@@ -57,8 +56,7 @@ class ChartSource:
 class ChartSources:
     """Reads the sources of charts. `requeue` is the fallback timer in seconds while there is no artifact."""
 
-    def __init__(self, clock: Clock, *, requeue: float = 30.0) -> None:
-        self._clock = clock
+    def __init__(self, *, requeue: float = 30.0) -> None:
         self._requeue = requeue
 
     async def read(self, chart: HelmChart, scope: Scope) -> ChartSource:
@@ -77,7 +75,6 @@ class ChartSources:
         if repository is not None and repository.spec.is_oci:
             return ChartSource(repository, None)
         if artifact is None or not artifact.digest:
-            await linger(reference, "artifact", scope, self._clock)
             text = f"no artifact available for {named.kind} source '{named.name}'"
             raise Waiting(NO_ARTIFACT, text, on=(reference,), after=self._requeue, condition=FETCH_FAILED, quiet=True)
         return ChartSource(repository, artifact)
@@ -92,7 +89,6 @@ class ChartSources:
         except KubeError as error:
             raise Retry(UNAVAILABLE, f"failed to get source: {error}", condition=FETCH_FAILED) from error
         if live is None:
-            await linger(reference, "source", scope, self._clock)
             missing = f'{PLURALS[reference.kind]}.{SOURCE_GROUP} "{reference.name}" not found'
             raise Retry(UNAVAILABLE, f"failed to get source: {missing}", condition=FETCH_FAILED)
         return live

@@ -131,11 +131,11 @@ class KustomizationController:
         self._clock = clock
         self._consumers = consumers or Consumers()
         self._options = options or KustomizationOptions()
-        self._sources = Sources(self._options.sources, clock)
+        self._sources = Sources(self._options.sources)
         self._coherence = Coherence()
         additive = self._options.additive_ready_expressions
         self._dependencies = Dependencies(
-            clock, toolbox, self._options.sources.requeue, additive=additive, coherence=self._coherence)
+            toolbox, self._options.sources.requeue, additive=additive, coherence=self._coherence)
         neighbours = Neighbours(clusters)
         self._handovers = Handovers(neighbours, store, trees, clock)
         self._teardown = Teardown(neighbours, clock)

@@ -9,7 +9,6 @@ import msgspec
 from headrace.api.kinds import KINDS
 from headrace.api.kustomization import SourceReference
 from headrace.api.meta import SOURCE_GROUP
-from headrace.core.clock import Clock
 from headrace.core.duration import format_duration
 from headrace.kube.errors import KubeError, NoMatch
 from headrace.model.artifact import Artifact
@@ -24,10 +23,6 @@ ACCESS_DENIED = "AccessDenied"
 
 SOURCE_KINDS = ("GitRepository", "OCIRepository", "Bucket", "ExternalArtifact")
 """What a delivery may name as its source (KS-SRC-01)."""
-
-QUIET = 1.0
-"""Seconds that an artifact or a dependency may take to appear before the object says that it waits for it: when all
-is created together, it usually is there at once."""
 
 
 class _Status(msgspec.Struct, frozen=True, gc=False):
@@ -70,9 +65,8 @@ class SourcePolicy:
 class Sources:
     """Reads the artifacts of sources."""
 
-    def __init__(self, policy: SourcePolicy, clock: Clock) -> None:
+    def __init__(self, policy: SourcePolicy) -> None:
         self._policy = policy
-        self._clock = clock
 
     async def artifact(self, source: SourceReference, namespace: str, retry: float, scope: Scope) -> Artifact:
         """The artifact to deliver. `namespace` is the referring object's, `retry` its retry interval in seconds.
@@ -84,7 +78,6 @@ class Sources:
         live = await self._read(reference, retry, scope)
         artifact = artifact_of(live)
         if artifact is None:
-            await linger(reference, "artifact", scope, self._clock)
             text = f"Source artifact not found, retrying in {format_duration(self._policy.requeue)}"
             raise Waiting(ARTIFACT_FAILED, text, on=(reference,), after=self._policy.requeue, quiet=True)
         if not artifact.digest or not artifact.url:
@@ -102,7 +95,6 @@ class Sources:
         except KubeError as error:
             raise Retry(ARTIFACT_FAILED, f"unable to get source '{name}': {error}") from error
         if live is None:
-            await linger(reference, "source", scope, self._clock)
             text = f'{plural(reference)}.{SOURCE_GROUP} "{reference.name}" not found'
             raise Waiting(ARTIFACT_FAILED, text, on=(reference,), after=retry, quiet=True)
         return live
@@ -122,8 +114,3 @@ def plural(reference: Reference) -> str:
     """The plural of a source's kind, as error messages have it."""
     info = KINDS.get(reference.group_kind)
     return info.plural if info is not None else reference.kind.lower() + "s"
-
-
-async def linger(reference: Reference, what: str, scope: Scope, clock: Clock) -> None:
-    """Wait a moment, without a slot, for what is usually about to come. Raises Superseded when it does."""
-    await scope.wait(clock.sleep(QUIET), on=(reference,), note=f"{what} of {reference}")

@@ -236,7 +236,9 @@ async def _errors(process: Process) -> bytes:
 
 async def _feed(process: Process, data: bytes) -> None:
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        process.stdin.write(data)
-        await process.stdin.drain()
+    # A child may have closed its input, or ended, by now: uvloop takes no data for it then, not even none.
+    if data and not process.stdin.is_closing():
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            process.stdin.write(data)
+            await process.stdin.drain()
     process.stdin.close()

@@ -344,7 +344,7 @@ class Engine:
         return ObjectState(
             reference=reference,
             phase=self._phase(reference),
-            lane=None if pending is None else pending.lane,
+            lane=None if pending is None else int(pending.lane),
             causes=scope.causes if scope is not None else pending.causes if pending is not None else (),
             next_in=None if timer is None else timer.when - self._clock.monotonic(),
             next_cause=None if timer is None else timer.cause,

@@ -50,6 +50,9 @@ CONFLICTS = 5
 BLIND = 2.0
 """Seconds until a run that could not see its object is tried again; nothing is requested meanwhile."""
 
+PATIENCE = 5.0
+"""Seconds after which an object says that it waits, though what it waits for is being worked at."""
+
 LONG = 30.0
 GRID = 1.0
 """Intervals of at least LONG seconds end GRID seconds apart: objects that are due at the same time share the wake-ups
@@ -360,11 +363,21 @@ class Runner:
         """Write that an object waits only when it still does after a second: a chain that runs through at once, or
         a source that is just being fetched, costs no patch and no event."""
         async def report() -> None:
-            await self._services.clock.sleep(self._services.settings.progress_after)
+            await self._be_patient(end.error.objects)
             if isinstance(await self._report(scope, end), Failed):
                 self._late.pop(scope.reference, None)
 
         self._late[scope.reference] = self._services.spawn(report(), name=f"report {scope.reference}")
+
+    async def _be_patient(self, awaited: tuple[Reference, ...]) -> None:
+        """A second, and for a few more while what is waited for is queued or being run: then it is about to come."""
+        clock, queue = self._services.clock, self._services.queue
+        longest = clock.monotonic() + PATIENCE
+        while True:
+            await clock.sleep(self._services.settings.progress_after)
+            at_work = any(queue.running(one) or queue.pending(one) for one in awaited)
+            if not at_work or clock.monotonic() >= longest:
+                return
 
     async def _drop_late_report(self, reference: Reference) -> None:
         late = self._late.pop(reference, None)

@@ -77,4 +77,4 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     waiting_on: tuple[Reference, ...] = ()
     next_after: float | None = None
     requests: int = 0
-    lane: int = REVISION
+    lane: int = int(REVISION)

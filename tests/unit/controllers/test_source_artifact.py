@@ -43,7 +43,7 @@ def scope_with(*objects: LiveObject) -> RecordedScope:
 
 
 async def artifact(scope: RecordedScope, kind: str, namespace: str = "", **policy: Any) -> Artifact:
-    sources = Sources(SourcePolicy(**policy), ManualClock())
+    sources = Sources(SourcePolicy(**policy))
     return await sources.artifact(SourceReference(kind, "app", namespace), "default", 600.0, scope)
 
 
@@ -132,7 +132,7 @@ async def problem(depends_on: dict[str, str], scope: RecordedScope) -> str:
             "dependsOn": [depends_on]}
     ks = stored("Kustomization", "default", spec=spec).decode(Kustomization)
     try:
-        await Dependencies(ManualClock(), Toolbox()).require(ks, msgspec.convert(FOUND, Artifact), scope)
+        await Dependencies(Toolbox()).require(ks, msgspec.convert(FOUND, Artifact), scope)
     except Waiting as error:
         return error.message
     return ""

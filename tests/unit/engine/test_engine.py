@@ -1257,6 +1257,48 @@ async def test_a_run_in_progress_leaves_the_last_lane_when_somebody_hastens_it(i
         assert lanes == [LAST, REVISION, LAST]
 
 
+async def test_who_waits_for_what_is_being_run_says_so_later(world: World) -> None:
+    """After a second when nobody is at work, after five when somebody is, and never when it comes before."""
+    going_on = asyncio.Event()
+
+    @world.things.does("a")
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        await going_on.wait()
+        return await succeed(obj, scope)
+
+    world.things.by_name["b"] = depends_on("a")  # type: ignore[assignment]
+    world.things.by_name["c"] = depends_on("nobody")  # type: ignore[assignment]
+    async with world.running():
+        for name in ("a", "b", "c"):
+            await world.put(thing(name), spec={})
+        await world.clock.advance(1.0)
+        assert (world.statuses.of(B), world.statuses.of(thing("c"))) == ([], ["failed"])
+        await world.clock.advance(3.0)
+        assert world.statuses.of(B) == []
+        await world.clock.advance(1.0)
+        assert world.statuses.of(B) == ["failed"]
+        going_on.set()
+        await settle()
+        assert world.statuses.of(B) == ["failed", "succeeded"]
+
+
+async def test_the_state_of_a_queued_object_is_json() -> None:
+    world = World(EngineSettings(concurrent=1))
+    going_on = asyncio.Event()
+
+    @world.things.does("a")
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        await going_on.wait()
+        return await succeed(obj, scope)
+
+    async with world.running():
+        await world.put(A, spec={})
+        await world.put(B, spec={})
+        state = msgspec.json.decode(msgspec.json.encode(world.engine.state(B)))
+        assert (state["phase"], state["lane"]) == ("queued", REVISION)
+        going_on.set()
+
+
 async def test_states_and_traces_are_json(world: World) -> None:
     world.things.by_name["b"] = depends_on("a")  # type: ignore[assignment]
 

@@ -215,13 +215,14 @@ class Remote:
             return await list_submodules(self.mirror.directory, target.commit, links, timeout)
 
     async def commit(self, target: Resolved, timeout: float) -> Commit:
-        """The commit itself. Raises GitError."""
+        """The commit itself: read once, however many ask. Raises GitError."""
         await self.hold(target, timeout)
-        known = self._commits.get(target.commit)
-        if known is None:
-            known = await read_commit(self.mirror.directory, target.commit, timeout)
-            self._commits = {**dict(list(self._commits.items())[-_COMMITS:]), target.commit: known}
-        return known
+        async with self._fetching:
+            known = self._commits.get(target.commit)
+            if known is None:
+                known = await read_commit(self.mirror.directory, target.commit, timeout)
+                self._commits = {**dict(list(self._commits.items())[-_COMMITS:]), target.commit: known}
+            return known
 
     def commit_nowait(self, target: Resolved) -> Commit | None:
         """The commit, if it was read before and is still in the mirror."""
