@@ -363,20 +363,21 @@ class Runner:
         """Write that an object waits only when it still does after a second: a chain that runs through at once, or
         a source that is just being fetched, costs no patch and no event."""
         async def report() -> None:
-            await self._be_patient(end.error.objects)
+            await self._be_patient(scope.reference, end.error.objects)
             if isinstance(await self._report(scope, end), Failed):
                 self._late.pop(scope.reference, None)
 
         self._late[scope.reference] = self._services.spawn(report(), name=f"report {scope.reference}")
 
-    async def _be_patient(self, awaited: tuple[Reference, ...]) -> None:
-        """A second, and for a few more while what is waited for is queued or being run: then it is about to come."""
+    async def _be_patient(self, reference: Reference, awaited: tuple[Reference, ...]) -> None:
+        """A second, and for a few more while what is waited for is queued or being run: then it is about to come. An
+        object that is queued itself was told that something came, and has nothing to say before its run."""
         clock, queue = self._services.clock, self._services.queue
         longest = clock.monotonic() + PATIENCE
         while True:
             await clock.sleep(self._services.settings.progress_after)
             at_work = any(queue.running(one) or queue.pending(one) for one in awaited)
-            if not at_work or clock.monotonic() >= longest:
+            if queue.pending(reference) is None and (not at_work or clock.monotonic() >= longest):
                 return
 
     async def _drop_late_report(self, reference: Reference) -> None:
