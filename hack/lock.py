@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RESOLVER = "uv==0.13.9"
 OLDEST_PYTHON = "3.11"
-FILES: dict[str, tuple[str, ...]] = {"requirements.txt": ("", "uvloop", "dev"), "requirements-go.txt": ("go",)}
+FILES: dict[str, tuple[str, ...]] = {"requirements.txt": ("", "dev"), "requirements-go.txt": ("go",)}
 """Lock file -> the extras it pins; "" are the dependencies of the package itself."""
 
 

@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
@@ -46,7 +47,13 @@ class SystemClock:
 
 def rfc3339(epoch: float) -> str:
     """`2026-11-21T11:47:42Z`: the form of metav1.Time, whole seconds, UTC."""
-    return datetime.fromtimestamp(int(epoch), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _second(int(epoch))
+
+
+@lru_cache(maxsize=64)
+def _second(epoch: int) -> str:
+    """The same second is written many times: every condition, event and artifact has one."""
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(epoch: float) -> str:

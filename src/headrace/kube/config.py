@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -96,8 +97,7 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def host(self) -> str:
         """`host:port` of the server."""
-        parts = urlsplit(self.server)
-        return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+        return _host(self.server)
 
     def identity(self, key: bytes = b"") -> str:
         """A name for this cluster as seen with these credentials: two tenants with different credentials for
@@ -116,6 +116,13 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
             )
         )
         return f"{self.host}/{hashlib.blake2b(encoded, digest_size=8, key=key).hexdigest()}"
+
+
+@lru_cache(maxsize=64)
+def _host(server: str) -> str:
+    """Asked for with every request."""
+    parts = urlsplit(server)
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
 def is_loopback(server: str) -> bool:

@@ -25,6 +25,11 @@ CANARY = "c4n4ry+s3cret/value=="
         pytest.param('data: {{"password": "{0}"}}', id="password in JSON"),
         pytest.param("client_secret={0} refused", id="client secret"),
         pytest.param("aws_secret_access_key = {0}", id="AWS key"),
+        pytest.param("GET https://login.example.com/?state=1&code={0}", id="code of a login"),
+        pytest.param("https://b.example.com/k?signature={0}", id="signature"),
+        pytest.param("https://b.example.com/k?x-goog-credential={0}", id="Google's presigned URL"),
+        pytest.param("passphrase: {0}", id="passphrase"),
+        pytest.param("PA\u017f\u017fWORD={0}", id="letters that are equal when case is ignored"),
         pytest.param("-----BEGIN OPENSSH PRIVATE KEY-----\n{0}\n-----END OPENSSH PRIVATE KEY-----", id="PEM"),
         pytest.param("-----BEGIN RSA PRIVATE KEY-----\n{0}\n cut off", id="PEM cut off"),
     ],
@@ -44,7 +49,8 @@ def test_a_token_in_place_of_the_user_of_a_url_is_taken_out() -> None:
 @pytest.mark.spec("SEC-35")
 @pytest.mark.parametrize(
     "token",
-    ["ghp_" + "a1B2" * 9, "github_pat_" + "a1B2_" * 6, "glpat-" + "a1B2" * 5, "AGE-SECRET-KEY-1" + "QX" * 20,
+    [*(f"gh{letter}_" + "a1B2" * 9 for letter in "pousr"), "xoxb-" + "a1B2" * 5,
+     "github_pat_" + "a1B2_" * 6, "glpat-" + "a1B2" * 5, "AGE-SECRET-KEY-1" + "QX" * 20,
      "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"])
 def test_tokens_are_known_by_their_shape(token: str) -> None:
     assert token not in redact(f"bad credentials {token}.")
