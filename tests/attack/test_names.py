@@ -12,7 +12,7 @@ import pytest
 
 import headrace
 from headrace.api.kustomization import Kustomization
-from headrace.controllers.variables import read_variables
+from headrace.controllers.kustomize.variables import read_variables
 from headrace.core import sandbox
 from headrace.kube.objects import decode_object
 from headrace.model.errors import Retry

@@ -71,7 +71,7 @@ async def test_a_full_disk_leaves_the_chart_that_was_there(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("headrace.controllers.helm_remote.shutil.copyfileobj", full)
+        patched.setattr("headrace.controllers.helm.remote.shutil.copyfileobj", full)
         error = await world.failure(done, REQUESTED)
     assert (error.reason, error.condition) == ("ArchiveOperationFailed", "StorageOperationFailed")
     assert "No space left on device" in error.message

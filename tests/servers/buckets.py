@@ -14,8 +14,8 @@ import msgspec
 from headrace.api.bucket import Bucket
 from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
-from headrace.controllers.bucket import BucketController
-from headrace.controllers.bucket_access import BucketAccess
+from headrace.controllers.bucket.access import BucketAccess
+from headrace.controllers.bucket.bucket import BucketController
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.core.clock import Clock, SystemClock, rfc3339
 from headrace.core.egress import Egress, EgressPolicy

@@ -28,6 +28,7 @@ class SshServer:
     connections: set[asyncssh.SSHServerConnection] = field(default_factory=set)
     port: int = 0
     _acceptor: asyncssh.SSHAcceptor | None = None
+    _serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self, port: int = 0) -> None:
         server = self
@@ -58,6 +59,7 @@ class SshServer:
         self._acceptor.close()
         await self.disconnect()
         await self._acceptor.wait_closed()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def disconnect(self) -> None:
         """Drop all connections, as servers do with idle ones."""
@@ -77,6 +79,10 @@ class SshServer:
         return {"identity": client.export_private_key(), "known_hosts": self.known_hosts(), **more}
 
     async def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
         self.commands.append(process.command or "")
         program, path = shlex.split(process.command or "")
         if program != "git-upload-pack" or not (self.root / path.lstrip("/")).is_dir():
@@ -93,12 +99,17 @@ class SshServer:
         assert child.stdin is not None
         assert child.stdout is not None
         assert child.stderr is not None
-        async with asyncio.TaskGroup() as group:
-            upwards = group.create_task(_pass_on(process.stdin, child.stdin))
-            group.create_task(_pass_on(child.stderr, process.stderr))
-            await _pass_on(child.stdout, process.stdout)
-            upwards.cancel()
-        process.exit(await child.wait())
+        try:
+            async with asyncio.TaskGroup() as group:
+                upwards = group.create_task(_pass_on(process.stdin, child.stdin))
+                group.create_task(_pass_on(child.stderr, process.stderr))
+                await _pass_on(child.stdout, process.stdout)
+                upwards.cancel()
+        finally:
+            # Its pipes are read to their end, so that asyncio closes them before the loop is closed.
+            child.stdin.close()
+            await child.communicate()
+        process.exit(child.returncode or 0)
 
 
 async def _pass_on(source: Any, sink: Any) -> None:

@@ -17,16 +17,16 @@ from headrace.api.kinds import HELM_CHART, HELM_REPOSITORY, KindInfo
 from headrace.api.meta import SOURCE_GROUP
 from headrace.artifact.store import Place, Store
 from headrace.artifact.trees import Trees
-from headrace.controllers.helm_access import HelmAccess
-from headrace.controllers.helm_candidates import HttpCandidates
-from headrace.controllers.helm_dependencies import ChartDependencies
-from headrace.controllers.helm_local import LocalCharts
-from headrace.controllers.helm_oci import RegistryCharts
-from headrace.controllers.helm_remote import RemoteCharts
-from headrace.controllers.helm_sources import ChartSources
-from headrace.controllers.helmchart import HelmChartController
-from headrace.controllers.helmrepository import HelmRepositoryController
-from headrace.controllers.oci_verification import OciVerification
+from headrace.controllers.helm.access import HelmAccess
+from headrace.controllers.helm.candidates import HttpCandidates
+from headrace.controllers.helm.dependencies import ChartDependencies
+from headrace.controllers.helm.helmchart import HelmChartController
+from headrace.controllers.helm.helmrepository import HelmRepositoryController
+from headrace.controllers.helm.local import LocalCharts
+from headrace.controllers.helm.oci import RegistryCharts
+from headrace.controllers.helm.remote import RemoteCharts
+from headrace.controllers.helm.sources import ChartSources
+from headrace.controllers.oci.verification import OciVerification
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.core.clock import Clock, SystemClock, rfc3339
 from headrace.core.egress import Egress, EgressPolicy

@@ -14,7 +14,7 @@ import msgspec
 from headrace.api.gitrepository import GitRepository
 from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
-from headrace.controllers.gitrepository import GitRepositoryController
+from headrace.controllers.git.gitrepository import GitRepositoryController
 from headrace.core.clock import Clock, SystemClock, rfc3339
 from headrace.core.egress import Egress, EgressPolicy
 from headrace.model.artifact import Artifact

@@ -19,7 +19,7 @@ from headrace.cli.exits import FAILED, OK, USAGE, CommandError
 from headrace.cli.kustomization_object import named
 from headrace.cli.output import Format, dump, failure, say, table
 from headrace.cli.previews import Previewed, Previews, previews, step_errors
-from headrace.controllers.kustomization import owner_labels
+from headrace.controllers.kustomize.kustomization import owner_labels
 from headrace.kube.errors import KubeError
 from headrace.model.objects import LiveObject, Metadata
 from headrace.model.plan import Action

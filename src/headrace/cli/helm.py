@@ -5,17 +5,17 @@ from __future__ import annotations
 from headrace.artifact.fetch import Fetcher
 from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
-from headrace.controllers.helm_access import HelmAccess
-from headrace.controllers.helm_candidates import HttpCandidates
-from headrace.controllers.helm_dependencies import ChartDependencies, WatchedRepositories
-from headrace.controllers.helm_local import LocalCharts
-from headrace.controllers.helm_oci import RegistryCharts
-from headrace.controllers.helm_remote import RemoteCharts
-from headrace.controllers.helm_sources import ChartSources
-from headrace.controllers.helmchart import HelmChartController
-from headrace.controllers.helmrepository import HelmRepositoryController
-from headrace.controllers.oci_access import RegistryIdentities
-from headrace.controllers.oci_verification import OciVerification
+from headrace.controllers.helm.access import HelmAccess
+from headrace.controllers.helm.candidates import HttpCandidates
+from headrace.controllers.helm.dependencies import ChartDependencies, WatchedRepositories
+from headrace.controllers.helm.helmchart import HelmChartController
+from headrace.controllers.helm.helmrepository import HelmRepositoryController
+from headrace.controllers.helm.local import LocalCharts
+from headrace.controllers.helm.oci import RegistryCharts
+from headrace.controllers.helm.remote import RemoteCharts
+from headrace.controllers.helm.sources import ChartSources
+from headrace.controllers.oci.access import RegistryIdentities
+from headrace.controllers.oci.verification import OciVerification
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.core.clock import Clock
 from headrace.core.egress import Egress

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from headrace.apply.guard import Guard
 from headrace.controllers.cluster_config import ClusterConfigPolicy
-from headrace.controllers.decryption import DecryptionPolicy
-from headrace.controllers.generator_sources import GeneratorPolicy
-from headrace.controllers.kustomization import KustomizationOptions
-from headrace.controllers.source_artifact import SourcePolicy
-from headrace.controllers.targets import TargetPolicy
+from headrace.controllers.generate.sources import GeneratorPolicy
+from headrace.controllers.kustomize.decryption import DecryptionPolicy
+from headrace.controllers.kustomize.kustomization import KustomizationOptions
+from headrace.controllers.kustomize.targets import TargetPolicy
+from headrace.controllers.sources.artifact import SourcePolicy
 from headrace.core.limits import HelmLimits
 from headrace.settings import Settings
 from headrace.source.git.ssh_algorithms import SshAlgorithms

@@ -29,13 +29,13 @@ from headrace.cli.masking import MASK, is_secret, mask_secret
 from headrace.cli.options import kustomization_options
 from headrace.cli.single_run import SingleRun
 from headrace.cli.source_files import SourceFiles
-from headrace.controllers.decryption import KeyReader, secret_values
-from headrace.controllers.handover import claimed
-from headrace.controllers.kustomization import KustomizationOptions, ignored, owner_labels, prune_budget
-from headrace.controllers.neighbours import seen_by_others, target_of
-from headrace.controllers.source_artifact import SourcePolicy, Sources
-from headrace.controllers.targets import Targets
-from headrace.controllers.variables import Variables, read_variables
+from headrace.controllers.kustomize.decryption import KeyReader, secret_values
+from headrace.controllers.kustomize.handover import claimed
+from headrace.controllers.kustomize.kustomization import KustomizationOptions, ignored, owner_labels, prune_budget
+from headrace.controllers.kustomize.neighbours import seen_by_others, target_of
+from headrace.controllers.kustomize.targets import Targets
+from headrace.controllers.kustomize.variables import Variables, read_variables
+from headrace.controllers.sources.artifact import SourcePolicy, Sources
 from headrace.core.clock import Clock, SystemClock
 from headrace.core.egress import EgressPolicy
 from headrace.kube.cluster import Cluster, Clusters

@@ -39,13 +39,13 @@ from headrace.cli.options import (
     no_remote_bases,
     ssh_algorithms,
 )
-from headrace.controllers.artifactgenerator import ArtifactGeneratorController
-from headrace.controllers.bucket import BucketController
-from headrace.controllers.bucket_access import BucketAccess
+from headrace.controllers.bucket.access import BucketAccess
+from headrace.controllers.bucket.bucket import BucketController
 from headrace.controllers.consumers import Consumers
-from headrace.controllers.git_access import GitAccess
-from headrace.controllers.gitrepository import GitRepositoryController
-from headrace.controllers.kustomization import KustomizationController
+from headrace.controllers.generate.artifactgenerator import ArtifactGeneratorController
+from headrace.controllers.git.access import GitAccess
+from headrace.controllers.git.gitrepository import GitRepositoryController
+from headrace.controllers.kustomize.kustomization import KustomizationController
 from headrace.core.clock import Clock, SystemClock
 from headrace.core.egress import Egress, EgressPolicy, UrlRefused, parse_url
 from headrace.core.random import Random

@@ -10,7 +10,7 @@ from headrace.api.kinds import KINDS
 from headrace.api.meta import SOURCE_GROUP
 from headrace.cli.root import GIT_REPOSITORY_REFERENCE, KUSTOMIZATION_REFERENCE
 from headrace.cli.view import FluxObject, inventory_reference
-from headrace.controllers.generator_sources import sources_digest
+from headrace.controllers.generate.sources import sources_digest
 from headrace.model.reference import Reference
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from headrace.controllers.decryption import FEATURE_GATE_DISABLED
+from headrace.controllers.kustomize.decryption import FEATURE_GATE_DISABLED
 from headrace.controllers.object_data import ObjectData, not_found, read_data
 from headrace.kube.config import ClientConfig, Credentials
 from headrace.kube.credentials import Issue

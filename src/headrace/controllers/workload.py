@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.controllers.source_secrets import FETCH_FAILED
+from headrace.controllers.sources.secrets import FETCH_FAILED
 from headrace.identity import ServiceAccount
 from headrace.model.errors import Stalled
 

@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 
 from headrace.api.kinds import ARTIFACT_GENERATOR, EXTERNAL_ARTIFACT
-from headrace.controllers.kustomization import KustomizationOptions
-from headrace.controllers.source_artifact import SourcePolicy
+from headrace.controllers.kustomize.kustomization import KustomizationOptions
+from headrace.controllers.sources.artifact import SourcePolicy
 from headrace.kube.client import MERGE_PATCH
 from headrace.model.reference import Reference
 from headrace.status.external import RESOURCE

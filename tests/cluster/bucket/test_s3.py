@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headrace.controllers import bucket as controller
+from headrace.controllers.bucket import bucket as controller
 from headrace.model.errors import Retry, Stalled
 from headrace.source.bucket.index import download
 from tests.servers.buckets import Buckets, buckets

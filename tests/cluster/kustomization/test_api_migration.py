@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace.controllers.kustomization import KustomizationOptions
+from headrace.controllers.kustomize.kustomization import KustomizationOptions
 from headrace.kube.resource import Resource
 from tests.cluster.kustomization.world import DEADLINE, World, running_engine
 from tests.servers.control_plane import ControlPlane

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from headrace.api.kinds import KUSTOMIZATION
-from headrace.controllers.decryption import DecryptionPolicy
-from headrace.controllers.kustomization import KustomizationOptions
+from headrace.controllers.kustomize.decryption import DecryptionPolicy
+from headrace.controllers.kustomize.kustomization import KustomizationOptions
 from headrace.kube.client import MERGE_PATCH
 from tests.cluster.kustomization.world import RunningEngine, World, condition, config_map, running_engine
 from tests.servers.control_plane import ControlPlane

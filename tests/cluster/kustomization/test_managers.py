@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace.controllers.kustomization import KustomizationOptions
-from headrace.controllers.targets import TargetPolicy
+from headrace.controllers.kustomize.kustomization import KustomizationOptions
+from headrace.controllers.kustomize.targets import TargetPolicy
 from headrace.kube.resource import Resource
 from tests.cluster.kustomization.world import World, config_map, running_engine
 from tests.servers.control_plane import ControlPlane

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from headrace.api.kinds import KUSTOMIZATION
-from headrace.controllers.kustomization import KustomizationOptions
+from headrace.controllers.kustomize.kustomization import KustomizationOptions
 from headrace.kube.client import MERGE_PATCH
 from tests.cluster.kustomization.test_waiting import definition_of
 from tests.cluster.kustomization.world import World, condition, config_map, running_engine

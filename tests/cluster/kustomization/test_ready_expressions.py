@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headrace.api.kinds import KUSTOMIZATION
-from headrace.controllers.kustomization import KustomizationOptions
+from headrace.controllers.kustomize.kustomization import KustomizationOptions
 from tests.cluster.kustomization.world import RunningEngine, World, condition, config_map, running_engine
 from tests.servers.control_plane import ControlPlane
 

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from headrace.controllers.cluster_config import ClusterConfigPolicy
-from headrace.controllers.decryption import DecryptionPolicy
-from headrace.controllers.kustomization import KustomizationOptions
-from headrace.controllers.targets import TargetPolicy
+from headrace.controllers.kustomize.decryption import DecryptionPolicy
+from headrace.controllers.kustomize.kustomization import KustomizationOptions
+from headrace.controllers.kustomize.targets import TargetPolicy
 from headrace.kube.client import MERGE_PATCH, Client
 from headrace.kube.resource import Resource
 from headrace.toolbox import KeyServices

@@ -21,13 +21,13 @@ from headrace.artifact.store import FILE, Store, stored_reference
 from headrace.artifact.trees import Trees
 from headrace.cli.helm import helm_controllers
 from headrace.cli.identities import identities
-from headrace.controllers.artifactgenerator import ArtifactGeneratorController
-from headrace.controllers.bucket import BucketController
-from headrace.controllers.bucket_access import BucketAccess
+from headrace.controllers.bucket.access import BucketAccess
+from headrace.controllers.bucket.bucket import BucketController
 from headrace.controllers.consumers import Consumers
-from headrace.controllers.gitrepository import GitRepositoryController
-from headrace.controllers.kustomization import KustomizationController, KustomizationOptions
-from headrace.controllers.oci_verification import OciVerification
+from headrace.controllers.generate.artifactgenerator import ArtifactGeneratorController
+from headrace.controllers.git.gitrepository import GitRepositoryController
+from headrace.controllers.kustomize.kustomization import KustomizationController, KustomizationOptions
+from headrace.controllers.oci.verification import OciVerification
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.core.clock import Clock, SystemClock
 from headrace.core.egress import Egress, EgressPolicy

@@ -17,9 +17,9 @@ import msgspec
 from headrace.api.ocirepository import OCIRepository
 from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
-from headrace.controllers.oci_access import OciAccess
-from headrace.controllers.oci_verification import OciVerification
-from headrace.controllers.ocirepository import OCIRepositoryController
+from headrace.controllers.oci.access import OciAccess
+from headrace.controllers.oci.ocirepository import OCIRepositoryController
+from headrace.controllers.oci.verification import OciVerification
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.core.clock import Clock, SystemClock, rfc3339
 from headrace.core.egress import Egress, EgressPolicy, RemoteUrl

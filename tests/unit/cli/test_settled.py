@@ -10,7 +10,7 @@ from headrace.api.meta import SOURCE_GROUP, StatusCondition
 from headrace.cli.root import GIT_REPOSITORY_REFERENCE, KUSTOMIZATION_REFERENCE
 from headrace.cli.settled import Goal, Standing, overall, standing
 from headrace.cli.view import AliasedReference, FluxInventory, FluxObject, FluxSpec, FluxStatus, NamedReference
-from headrace.controllers.generator_sources import sources_digest
+from headrace.controllers.generate.sources import sources_digest
 from headrace.model.artifact import Artifact
 from headrace.model.objects import Metadata
 from headrace.model.plan import InventoryEntry

@@ -11,6 +11,7 @@ import pytest
 
 from headrace.core.limits import MIB, ProcessLimits
 from headrace.core.sandbox import OutputTooLarge, ProcessFailed, ProcessTimedOut, ProgramMissing, run, run_into
+from tests.eventually import eventually
 
 
 def _is_gone(pid: int) -> bool:
@@ -38,7 +39,7 @@ async def test_a_timeout_ends_the_whole_group(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     with pytest.raises(ProcessTimedOut, match=r"sh took longer than 0\.5s"):
         await run(["sh", "-c", f"trap '' TERM; sleep 60 & echo $! > {note}; wait"], timeout=0.5)
-    assert _is_gone(int(note.read_text()))
+    await eventually(lambda: _is_gone(int(note.read_text())))
 
 
 async def test_too_much_output_ends_the_child() -> None:
@@ -70,7 +71,7 @@ async def test_a_child_that_is_no_longer_wanted_is_ended(tmp_path: Path) -> None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert _is_gone(int(note.read_text()))
+    await eventually(lambda: _is_gone(int(note.read_text())))
 
 
 async def test_output_is_consumed_while_it_comes() -> None:

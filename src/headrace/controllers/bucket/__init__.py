@@ -1,0 +1,1 @@
+"""Bucket: listing, download, publish, and who may read it."""

@@ -1,0 +1,1 @@
+"""ArtifactGenerator: ExternalArtifacts from other artifacts."""

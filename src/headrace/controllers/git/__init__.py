@@ -1,0 +1,1 @@
+"""GitRepository: poll, fetch, verify, publish."""

@@ -1,0 +1,1 @@
+"""HelmRepository and HelmChart: indexes, registries, charts from sources, provenance."""

@@ -1,0 +1,1 @@
+"""Kustomization: from the source to delivered, healthy objects, and back."""

@@ -1,0 +1,1 @@
+"""OCIRepository: poll, verify, pull, publish."""

@@ -1,0 +1,1 @@
+"""What all controllers of sources share, and what those who read sources need."""
