@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ _COMPONENTS = frozenset({"etcd", "kube-apiserver", "kube-controller-manager", "k
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What processes of one name used in a phase; `peak_mib` is the sum of their peaks."""
+    """What processes of one name used in a phase; `peak_mib` is the sum of their peaks, in which the pages of files
+    that they share (their program's) count once."""
 
     name: str
     cpu_seconds: float
@@ -29,12 +30,14 @@ class Usage(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One process at one moment; `cpu` and `children` (finished ones) in seconds, `peak` in KiB."""
+    """One process at one moment; `cpu` and `children` (finished ones) in seconds, `peak` in KiB, of which `files` are
+    pages of files."""
 
     name: str
     cpu: float
     children: float
     peak: int
+    files: int = 0
 
 
 class Processes:
@@ -70,10 +73,10 @@ class Processes:
             # A process that ended is in the figures of its parent, so it is not counted by itself.
             if now.children > before.children:
                 cpu[f"{now.name} (finished children)"] += now.children - before.children
-        peak: dict[str, float] = defaultdict(float)
+        same: dict[str, list[Reading]] = defaultdict(list)
         for seen in self._seen.values():
-            peak[seen.name] += seen.peak / 1024
-        return [Usage(name, round(cpu[name], 2), round(peak.get(name, 0.0), 1)) for name in sorted(cpu)]
+            same[seen.name].append(seen)
+        return [Usage(name, round(cpu[name], 2), round(_together(same.get(name, [])), 1)) for name in sorted(cpu)]
 
     def largest(self) -> dict[str, float]:
         """The highest peak (MiB) of one process of each name, those that were sampled and are gone included."""
@@ -96,6 +99,12 @@ class Processes:
         return {pid: reading for pid, reading in readings if reading is not None}
 
 
+def _together(readings: Sequence[Reading]) -> float:
+    """The peaks of processes of one program, in MiB; several map its pages, and memory holds them once."""
+    files = [reading.files for reading in readings]
+    return (sum(reading.peak for reading in readings) - sum(files) + max(files, default=0)) / 1024
+
+
 def read(pid: int, name: str) -> Reading | None:
     """One process, None when it is gone."""
     try:
@@ -106,8 +115,9 @@ def read(pid: int, name: str) -> Reading | None:
     # The program's name stands in brackets and may hold anything; the numbers follow the last one.
     fields = stat.rpartition(")")[2].split()
     user, system, child_user, child_system = (int(field) / _TICKS for field in fields[11:15])
-    peak = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
-    return Reading(name, user + system, child_user + child_system, peak)
+    memory = dict(line.split(":", 1) for line in status.splitlines())
+    peak, files = (int(memory.get(key, "0").split()[0]) for key in ("VmHWM", "RssFile"))
+    return Reading(name, user + system, child_user + child_system, peak, files)
 
 
 def program(pid: int) -> str:

@@ -56,3 +56,24 @@ def test_a_process_that_is_gone_has_no_reading_and_no_name() -> None:
     child.wait()
     assert read(child.pid, "gone") is None
     assert program(child.pid) == ""
+
+
+def test_pages_that_processes_of_one_program_share_count_once() -> None:
+    processes = Processes({"bench": os.getpid()})
+    processes.start()
+    children = [subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE) for _ in range(2)]  # fmt: skip
+    try:
+        for child in children:
+            assert child.stdout is not None
+            child.stdout.readline()
+        name = program(children[0].pid)
+        one, other = (read(child.pid, name) for child in children)
+        usage = next(used for used in processes.usage() if used.name == name)
+    finally:
+        for child in children:
+            child.communicate()
+    assert one is not None
+    assert other is not None
+    assert one.files > 1024
+    assert usage.peak_mib == pytest.approx((one.peak + other.peak - min(one.files, other.files)) / 1024, abs=1)
