@@ -8,6 +8,9 @@ import pytest
 
 from headrace.source.git.refs import RefKind, RefTarget, WantedRef, resolve
 from headrace.source.git.versions import toolbox_versions
+from headrace.source.helm.calls import version_matcher
+from headrace.source.oci.errors import OciError
+from headrace.source.oci.versions import toolbox_tags
 from headrace.toolbox import Toolbox
 from headrace.toolbox.binary import ToolboxMissing, find_toolbox
 
@@ -48,3 +51,23 @@ async def test_versions_that_differ_in_build_metadata_are_equal(toolbox: Toolbox
 async def test_a_range_that_is_none_is_said_to_be_none(toolbox: Toolbox) -> None:
     with pytest.raises(ValueError, match="semver"):
         await chosen(toolbox, "not a range", "1.0.0")
+
+
+async def test_each_kind_says_in_its_own_words_that_a_range_is_none(toolbox: Toolbox) -> None:
+    with pytest.raises(ValueError, match="constraint") as of_charts:
+        await version_matcher(toolbox)("not a range", ["1.0.0"])
+    with pytest.raises(ValueError, match="semver parse error: ") as of_git:
+        await toolbox_versions(toolbox)("not a range", ["1.0.0"])
+    with pytest.raises(OciError) as of_registries:
+        await toolbox_tags(toolbox)("not a range", ["1.0.0"], "")
+
+    assert str(of_git.value) == f"semver parse error: {of_charts.value}"
+    assert str(of_registries.value) == str(of_charts.value)
+
+
+async def test_only_charts_and_git_leave_out_versions_of_less_than_three_parts(toolbox: Toolbox) -> None:
+    tags = ["1.0.0", "2.0", "1.5.0"]
+
+    assert await version_matcher(toolbox)(">=1", tags) == ["1.5.0", "1.0.0"]
+    assert await toolbox_versions(toolbox)(">=1", tags) == ["1.5.0", "1.0.0"]
+    assert list(await toolbox_tags(toolbox)(">=1", tags, "")) == ["2.0", "1.5.0", "1.0.0"]

@@ -26,8 +26,9 @@ from headrace.source.helm.entry import Located
 from headrace.source.helm.errors import AuthenticationRequired, ChartError, IndexRefused, Reason, RepositoryError
 from headrace.source.helm.indexes import Indexes
 from headrace.source.helm.repository import HelmRepositoryClient
-from headrace.source.helm.versions import MatchVersions, NoSuchVersion, choose
+from headrace.source.helm.versions import NoSuchVersion, choose
 from headrace.source.polls import FRESH
+from headrace.source.versions import MatchVersions
 
 _NOT_FOUND = "failed to get chart version for remote reference"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import enum
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headrace.api.gitrepository import GitRepositoryRef
 from headrace.core.paths import printable
 from headrace.model.read import ABSENT
 from headrace.source.git.errors import RefNotFound
+from headrace.source.versions import MatchVersions
 
 DEFAULT_BRANCH = "master"
 HEADS = "refs/heads/"
@@ -21,9 +22,6 @@ _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _NOT_IN_REFS = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 _VERSION = re.compile(r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 _LEGACY_REVISION = re.compile(r"(?:(?P<name>.+)/)?(?P<hash>[0-9a-f]{40}|[0-9a-f]{64})")
-
-MatchVersions = Callable[[str, Sequence[str]], Awaitable[list[str]]]
-"""Those of the versions that are in the range, the highest first. Raises ValueError on a range that is none."""
 
 
 class RefKind(enum.Enum):

@@ -28,7 +28,6 @@ from headrace.source.git.http import HttpTransport
 from headrace.source.git.inclusion import Inclusion
 from headrace.source.git.mirror import FETCHES, Mirror
 from headrace.source.git.refs import (
-    MatchVersions,
     RefKind,
     RefTarget,
     Resolved,
@@ -41,6 +40,7 @@ from headrace.source.git.ssh_algorithms import ANY, SshAlgorithms
 from headrace.source.git.submodules import DEPTH, Submodule, list_submodules, locate
 from headrace.source.git.transport import Transport
 from headrace.source.turns import Turns
+from headrace.source.versions import MatchVersions
 
 if TYPE_CHECKING:
     from headrace.source.git.ssh import SshConnections

@@ -21,8 +21,9 @@ from headrace.source.helm.entry import Dependency, text
 from headrace.source.helm.errors import ChartError, Reason, RepositoryError
 from headrace.source.helm.index import ReadYaml
 from headrace.source.helm.values import to_yaml
-from headrace.source.helm.versions import MatchVersions, NoSuchVersion
+from headrace.source.helm.versions import NoSuchVersion
 from headrace.source.values import Values, merged_values
+from headrace.source.versions import MatchVersions
 
 _CHARTS = "charts/"
 

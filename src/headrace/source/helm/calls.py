@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 from headrace.source.helm.index import ReadYaml
-from headrace.source.helm.versions import MatchVersions
+from headrace.source.versions import MatchVersions, in_range
 from headrace.toolbox import Toolbox
 from headrace.toolbox.errors import ToolboxError
 from headrace.toolbox.messages import Limits
@@ -30,14 +30,4 @@ def yaml_reader(toolbox: Toolbox, *, strict: bool = True) -> ReadYaml:
 
 def version_matcher(toolbox: Toolbox) -> MatchVersions:
     """The versions in a range, the best first."""
-
-    async def match(wanted: str, versions: Sequence[str]) -> list[str]:
-        try:
-            found = await toolbox.semver(wanted, versions, strict_parts=True)
-        except ToolboxError as error:
-            if error.code != "InvalidArgument":
-                raise
-            raise ValueError(error.message) from error
-        return list(found.sorted)
-
-    return match
+    return partial(in_range, toolbox, strict_parts=True)

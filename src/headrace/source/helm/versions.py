@@ -6,14 +6,12 @@ to it; among them the one that was made last is taken.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from headrace.core.clock import parse_rfc3339
 from headrace.source.helm import semver
 from headrace.source.helm.entry import Located
-
-MatchVersions = Callable[[str, Sequence[str]], Awaitable[list[str]]]
-"""Those of the versions in a range, the best first, equal ones in the order given. Raises ValueError for no range."""
+from headrace.source.versions import MatchVersions
 
 ANY = "*"
 

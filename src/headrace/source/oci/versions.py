@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from headrace.source.oci.errors import OciError
+from headrace.source.versions import in_range
 from headrace.toolbox import Toolbox
-from headrace.toolbox.errors import ToolboxError
 
 MatchTags = Callable[[str, Sequence[str], str], Awaitable[Sequence[str]]]
 """(range, tags, filter) -> those in the range that the regular expression matches, the highest first. Raises
@@ -18,12 +18,9 @@ def toolbox_tags(toolbox: Toolbox) -> MatchTags:
 
     async def match_tags(wanted: str, tags: Sequence[str], pattern: str) -> Sequence[str]:
         try:
-            match = await toolbox.semver(wanted, tags, pattern=pattern)
-        except ToolboxError as error:
-            if error.code != "InvalidArgument":
-                raise
-            raise OciError(error.message) from error
-        return match.sorted
+            return await in_range(toolbox, wanted, tags, pattern=pattern)
+        except ValueError as error:
+            raise OciError(str(error)) from error
 
     return match_tags
 
