@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pysequoia
-
 if TYPE_CHECKING:
     import asyncssh
+    import pysequoia
 
 _SSH, _PGP, _X509 = "-----BEGIN SSH SIGNATURE-----", "-----BEGIN PGP SIGNATURE-----", "-----BEGIN SIGNED MESSAGE-----"
 _BEGIN = re.compile(rb"^-----BEGIN (SSH SIGNATURE|PGP SIGNATURE|PGP MESSAGE|SIGNED MESSAGE)-----", re.MULTILINE)
@@ -56,6 +55,8 @@ class TrustedKeys:
 
 def trusted_keys(secret: Mapping[str, bytes]) -> TrustedKeys:
     """`*.sshpub` hold lines of authorized_keys, every other key OpenPGP certificates. Raises KeysUnreadable."""
+    import pysequoia  # only when it is needed, as asyncssh below
+
     ssh: list[asyncssh.SSHKey] = []
     pgp: list[pysequoia.Cert] = []
     for name, data in sorted(secret.items()):
@@ -127,6 +128,8 @@ def verify(signed: Signed, keys: TrustedKeys) -> str:
 def _verify_pgp(payload: bytes, signature: str, certificates: Sequence[pysequoia.Cert]) -> str:
     if not certificates:
         raise SignatureInvalid("the signature is of OpenPGP, and there are no OpenPGP keys in the secret")
+    import pysequoia
+
     try:
         detached = pysequoia.Sig.from_bytes(signature.encode())
         found = pysequoia.verify(bytes=payload, store=lambda ids: list(certificates), signature=detached)

@@ -11,20 +11,20 @@ import base64
 import binascii
 import hashlib
 import logging
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from headrace.source.oci.errors import NotFound
 from headrace.source.oci.registry import Registry
 from headrace.source.oci.remotes import Source
 from headrace.toolbox.messages import SignedBundle
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ _MOST = 64
 """Signatures of one artifact that are looked at."""
 _PAYLOAD_BYTES = 1024 * 1024
 
-PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+PublicKey: TypeAlias = "ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey"
+"""cryptography is imported where keys are used only: it takes 10 MiB, and few artifacts are verified by key."""
 
 
 class KeyUnreadable(ValueError):
@@ -107,11 +108,15 @@ async def _bundles(registry: Registry, source: Source, digest: str, timeout: flo
 
 def public_key(pem: bytes) -> PublicKey:
     """The key of a PEM file. Raises KeyUnreadable."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
     try:
         key = serialization.load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise KeyUnreadable("it is no public key in PEM") from error
-    if not isinstance(key, PublicKey):
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey):
         raise KeyUnreadable("keys of this sort are not used by cosign")
     return key
 
@@ -164,6 +169,10 @@ def _is_about(statement: bytes, digest: str) -> bool:
 
 
 def _is_valid(key: PublicKey, signature: bytes, data: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
@@ -195,10 +204,10 @@ def keyless_bundles(
 
 def _bundled(signature: Signature) -> str:
     """The older form written as a bundle. Raises KeyError, TypeError, ValueError for what is none."""
-    certificate = x509.load_pem_x509_certificate(signature.annotations[_CERTIFICATE].encode())
+    certificate = ssl.PEM_cert_to_DER_cert(signature.annotations[_CERTIFICATE])
     material: dict[str, Any] = {
         "x509CertificateChain": {"certificates": [
-            {"rawBytes": _encoded(certificate.public_bytes(serialization.Encoding.DER))}]},
+            {"rawBytes": _encoded(certificate)}]},
     }  # fmt: skip
     if _LOG_ENTRY in signature.annotations:
         material["tlogEntries"] = [_log_entry(_object(signature.annotations[_LOG_ENTRY].encode()))]
