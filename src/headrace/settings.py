@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headrace.core.digests import ALGORITHMS
 from headrace.core.duration import format_duration, parse_duration
 
 MINUTE = 60.0
@@ -144,7 +145,7 @@ class StorageSettings:
         MINUTE, "How long an old artifact is kept at least. Upstream's default.", duration=True
     )
     artifact_retention_records: int = setting(2, "How many artifacts of a source are kept. Upstream's default.")
-    artifact_digest_algo: str = setting("sha256", "Digest in status.artifact. Upstream's default.")
+    artifact_digest_algo: str = setting("sha256", "Digest in status.artifact: sha256, sha384, sha512 or blake3.")
     state_path: str = setting("", "Folder of the local store of applied digests. Empty: below storage-path.")
 
 
@@ -461,8 +462,8 @@ def validate(settings: Settings) -> Settings:
         "events-addr must be an http or https URL": (
             not settings.edge.events_addr or settings.edge.events_addr.startswith(("http://", "https://"))
         ),
-        "artifact-digest-algo must be sha256, sha384 or sha512": (
-            settings.storage.artifact_digest_algo in ("sha256", "sha384", "sha512")
+        f"artifact-digest-algo must be one of {', '.join(ALGORITHMS)}": (
+            settings.storage.artifact_digest_algo in ALGORITHMS
         ),
     }
     for message, met in (checks | _identity_checks(settings.tenancy)).items():

@@ -7,8 +7,7 @@ from typing import BinaryIO
 import aiohttp
 from yarl import URL
 
-from headrace.artifact.pack import NEW_HASH
-from headrace.artifact.store import matches
+from headrace.core.digests import ALGORITHMS, matches
 from headrace.core.egress import Egress, EgressDenied, RemoteUrl, UrlRefused, parse_url
 from headrace.core.limits import UNPACK, UnpackLimits
 from headrace.model.artifact import Artifact
@@ -44,8 +43,9 @@ class Fetcher:
         """Write the artifact's file to `target`, readable and writable, and check it. Raises Retry(ArtifactFailed)."""
         digest = artifact.digest if ":" in artifact.digest else f"sha256:{artifact.digest}"
         algorithm, _, value = digest.partition(":")
-        if algorithm not in NEW_HASH or not value:
-            raise failed(f"artifact digest '{artifact.digest[:96]}' is not acceptable: it must be sha256, 384 or 512")
+        if algorithm not in ALGORITHMS or not value:
+            shown = artifact.digest[:96]
+            raise failed(f"artifact digest '{shown}' is not acceptable: it must be one of {', '.join(ALGORITHMS)}")
         try:
             await self._download(self._address(artifact.url), artifact, target)
         except (UrlRefused, EgressDenied) as error:

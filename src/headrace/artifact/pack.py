@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+from headrace.core.digests import new_hash
 
 _BLOCK = 512
 _RECORD = 20 * _BLOCK
@@ -42,14 +44,6 @@ except ImportError:  # isal has no wheel for every machine
         return zlib.compressobj(level=_LEVEL, wbits=_GZIP_FORMAT)
 
 
-NEW_HASH: dict[str, Callable[[], hashlib._Hash]] = {
-    "sha256": hashlib.sha256,
-    "sha384": hashlib.sha384,
-    "sha512": hashlib.sha512,
-}
-"""Digests that are accepted (SEC-33). Upstream also writes sha1 and blake3; neither is read from others here."""
-
-
 @dataclass(frozen=True, slots=True)
 class Packed:
     """A written tar.gz: its digest and size, and the digest of the tar inside; digests as `algorithm:hex`."""
@@ -65,7 +59,7 @@ def pack(directory: Path, target: BinaryIO, algorithm: str = "sha256") -> Packed
     Owner, time and modes are those of every Flux artifact; the entry `.` comes first, then lexical order. Blocking:
     call it in a thread. Raises OSError.
     """
-    inner, outer = hashlib.sha256(), NEW_HASH[algorithm]()
+    inner, outer = hashlib.sha256(), new_hash(algorithm)
     compressor = _new_compressor()
     size = 0
 

@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from headrace.artifact.files import link_over, new_directory, new_file, sync_directory
-from headrace.artifact.pack import NEW_HASH, Packed, pack
+from headrace.artifact.pack import Packed, pack
 from headrace.core.clock import Clock, rfc3339
+from headrace.core.digests import digest_of, matches
 from headrace.core.failpoints import failpoint
 from headrace.core.unpack import ArchiveRefused, inspect
 from headrace.model.artifact import Artifact
 from headrace.model.reference import REMOTE, Reference
 
 _PRIVATE = ".headrace"
-_CHUNK = 1024 * 1024
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]*")
 _CONTENTS = 4096
 """Contents whose making is remembered, so that the next object that wants the same packs nothing."""
@@ -504,19 +504,3 @@ def _others(folder: Path, current: Artifact | None) -> list[Path]:
     with os.scandir(folder) as found:
         files = [entry.name for entry in found if entry.is_file(follow_symlinks=False)]
     return [folder / name for name in files if name not in kept]
-
-
-def matches(file: BinaryIO, digest: str) -> bool:
-    """Whether a file has the digest; never for an algorithm that is not accepted (SEC-33)."""
-    algorithm, _, expected = digest.partition(":")
-    if algorithm not in NEW_HASH or not expected:
-        return False
-    return secrets.compare_digest(digest_of(file, algorithm), digest)
-
-
-def digest_of(file: BinaryIO, algorithm: str) -> str:
-    """The digest of a file as `algorithm:hex`; the algorithm is one of those that are accepted."""
-    hashed = NEW_HASH[algorithm]()
-    while data := file.read(_CHUNK):
-        hashed.update(data)
-    return f"{algorithm}:{hashed.hexdigest()}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from headrace.core.digests import ALGORITHMS, new_hash
 from headrace.core.limits import KIB, MIB, UNPACK, UnpackLimits
 from headrace.core.paths import PathRefused, printable
 from headrace.core.unpack import ArchiveRefused, TreeWriter
@@ -38,7 +39,7 @@ class Index:
 
     def revision(self, algorithm: str) -> str:
         """`algorithm:hex` over the sorted lines `<key> <etag>` (SRC-BKT-01)."""
-        digest = hashlib.new(algorithm)
+        digest = hashlib.sha1(usedforsecurity=False) if algorithm == "sha1" else new_hash(algorithm)
         for key in sorted(self.objects):
             digest.update(f"{key} {self.objects[key].etag}\n".encode())
         return f"{algorithm}:{digest.hexdigest()}"
@@ -51,7 +52,7 @@ class Index:
     def is_revision(self, revision: str) -> bool:
         """Whether this is the index of a revision, whatever algorithm that was written with (SRC-OPS-02)."""
         algorithm = revision.partition(":")[0]
-        return algorithm in ("sha256", "sha384", "sha512", "sha1") and self.revision(algorithm) == revision
+        return algorithm in (*ALGORITHMS, "sha1") and self.revision(algorithm) == revision
 
 
 async def read_index(

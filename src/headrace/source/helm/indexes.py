@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import tempfile
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from headrace.core.clock import Clock
+from headrace.core.digests import new_hash
 from headrace.core.limits import HELM, HelmLimits
 from headrace.source.helm.errors import RepositoryError
 from headrace.source.helm.index import Lookup, ReadYaml, normalise
@@ -107,7 +107,7 @@ class Indexes:
         path.unlink()
 
     def _hashed(self, path: Path) -> str:
-        hashed = hashlib.new(self._algorithm)
+        hashed = new_hash(self._algorithm)
         with path.open("rb") as file:
             while data := file.read(_CHUNK):
                 hashed.update(data)
