@@ -27,6 +27,7 @@ from headrace.controllers.helm.oci import RegistryCharts
 from headrace.controllers.helm.remote import RemoteCharts
 from headrace.controllers.helm.sources import ChartSources
 from headrace.controllers.oci.verification import OciVerification
+from headrace.controllers.sources.registries import RegistryIdentities
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.core.clock import Clock, SystemClock, rfc3339
 from headrace.core.egress import Egress, EgressPolicy
@@ -171,7 +172,7 @@ def _with_status(obj: T, change: dict[str, object]) -> T:
 @contextlib.asynccontextmanager
 async def helm_world(
     directory: Path, toolbox: Toolbox, *, limits: HelmLimits = HELM, policy: EgressPolicy | None = None,
-    workload: WorkloadPolicy | None = None,
+    workload: WorkloadPolicy | None = None, identities: RegistryIdentities | None = None,
 ) -> AsyncIterator[HelmWorld]:
     """Everything made below `directory`, closed at the end."""
     clock: Clock = _Impatient()
@@ -200,8 +201,9 @@ async def helm_world(
         http = HttpCandidates(access, indexes, match, store, limits=limits)
         verification = OciVerification(remotes.registry, toolbox)
         oci = RegistryCharts(
-            remotes, NoIdentities(), verification, clock, policy=workload or WorkloadPolicy(), limits=limits
-        )
+            remotes, identities or NoIdentities(), verification, clock, policy=workload or WorkloadPolicy(),
+            limits=limits,
+        )  # fmt: skip
         remote = RemoteCharts(http, oci, builder, store)
         local = LocalCharts(trees, store, builder, ChartDependencies(repositories, remote))
         world = HelmWorld(

@@ -14,8 +14,8 @@ from headrace.controllers.helm.local import LocalCharts
 from headrace.controllers.helm.oci import RegistryCharts
 from headrace.controllers.helm.remote import RemoteCharts
 from headrace.controllers.helm.sources import ChartSources
-from headrace.controllers.oci.access import RegistryIdentities
 from headrace.controllers.oci.verification import OciVerification
+from headrace.controllers.sources.registries import RegistryIdentities
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.core.clock import Clock
 from headrace.core.egress import Egress

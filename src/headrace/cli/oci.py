@@ -7,9 +7,10 @@ from pathlib import Path
 from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
 from headrace.controllers.consumers import Consumers
-from headrace.controllers.oci.access import OciAccess, RegistryIdentities
+from headrace.controllers.oci.access import OciAccess
 from headrace.controllers.oci.ocirepository import OCIRepositoryController
 from headrace.controllers.oci.verification import OciVerification
+from headrace.controllers.sources.registries import RegistryIdentities
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.core.clock import Clock
 from headrace.core.egress import Egress

@@ -20,7 +20,7 @@ from headrace.source.oci.registry import Registry
 from headrace.status.rules import SOURCES
 from headrace.status.summary import failed
 from headrace.toolbox import Toolbox
-from tests.cluster.ocirepository.world import Pusher
+from tests.cluster.ocirepository.world import FakeCloud, Pusher
 from tests.servers.helm_http import chart_files, package
 from tests.servers.helm_world import HelmWorld, helm_world
 from tests.servers.registry import PASSWORD, USER, RegistryServer, registry_server
@@ -161,6 +161,23 @@ async def test_a_signature_is_needed_and_what_is_verified_is_what_is_pulled(
     assert world.archive(done) == archive
     proof = {condition.type: condition for condition in outcome.conditions}["SourceVerified"]
     assert (proof.status, proof.message) == ("True", "verified signature of version 1.0.0")
+
+
+async def test_the_identity_in_a_cloud_opens_the_registry(tmp_path: Path) -> None:
+    cloud = FakeCloud(credentials=(USER, PASSWORD))
+    async with registry_server(tmp_path / "locked", password=True) as registry, Toolbox(size=1) as toolbox:
+        async with helm_world(tmp_path, toolbox, identities=cloud) as world:
+            archive, _ = await push(world, registry, "1.0.0")
+            await made_of(world, registry, provider="aws")
+            done, _ = await world.run(world.chart(version="1.0.0"))
+            assert world.archive(done) == archive
+            assert cloud.asked == [("aws", registry.address, None)]
+            cloud.credentials = None
+            await made_of(world, registry, provider="gcp")
+            error = await world.failure(world.chart("other", version="1.0.0"))
+    assert (error.reason, error.message) == (
+        "AuthenticationFailed", "failed to get credential from 'gcp': no identity here",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("provider", ["aws", "azure", "gcp"])

@@ -10,25 +10,17 @@ from headrace.api.helmrepository import HelmRepository
 from headrace.api.ocirepository import OCIRepository, OCIRepositorySpec, OCIRepositoryVerification, OIDCIdentityMatch
 from headrace.controllers.helm.access import basic_of
 from headrace.controllers.helm.candidates import Candidate
-from headrace.controllers.oci.access import GENERIC, RegistryIdentities
 from headrace.controllers.oci.verification import VERIFIED, OciVerification
 from headrace.controllers.sources.polls import max_age
-from headrace.controllers.sources.secrets import (
-    AUTHENTICATION_FAILED,
-    FETCH_FAILED,
-    keys_part,
-    not_configured,
-    read_trust,
-    secret_data,
-)
+from headrace.controllers.sources.registries import GENERIC, RegistryIdentities, identity_keychain
+from headrace.controllers.sources.secrets import FETCH_FAILED, keys_part, not_configured, read_trust, secret_data
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.core import secrecy
 from headrace.core.clock import Clock
 from headrace.core.duration import parse_duration
 from headrace.core.egress import NO_TRUST
 from headrace.core.limits import HELM, HelmLimits
-from headrace.identity import IdentityError
-from headrace.model.errors import Retry, Stalled, StepError
+from headrace.model.errors import Stalled, StepError
 from headrace.model.outcome import Condition
 from headrace.model.scope import Scope
 from headrace.source.helm import semver
@@ -193,13 +185,7 @@ class RegistryCharts:
         if provider == GENERIC:
             return Keychain()
         self._policy.check_own_identity(provider)
-        asking = self._identities.registry_credentials(provider, repository.host)
-        try:
-            username, password = await scope.wait(asking, note=f"credentials from {provider}")
-        except IdentityError as error:
-            text = f"failed to get credential from '{provider}': {error}"
-            raise Retry(AUTHENTICATION_FAILED, text, condition=FETCH_FAILED) from error
-        return keychain_for(repository, Credential(username, password))
+        return await identity_keychain(self._identities, provider, repository, scope, shown=f"'{provider}'")
 
 
 def _chart_layer(manifest: Manifest) -> Descriptor:

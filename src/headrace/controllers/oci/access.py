@@ -7,9 +7,9 @@ wakes. Secrets come before the identity in a cloud (SRC-OCI-17).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from headrace.api.ocirepository import OCIRepository
+from headrace.controllers.sources.registries import GENERIC, RegistryIdentities, identity_keychain
 from headrace.controllers.sources.secrets import (
     AUTHENTICATION_FAILED,
     FETCH_FAILED,
@@ -22,17 +22,15 @@ from headrace.controllers.sources.secrets import (
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.core import secrecy
 from headrace.core.egress import NO_TRUST, RemoteUrl
-from headrace.identity import IdentityError, ServiceAccount
 from headrace.model.errors import Retry, Stalled
 from headrace.model.objects import LiveObject
 from headrace.model.read import Part
 from headrace.model.reference import Reference
 from headrace.model.scope import Scope
-from headrace.source.oci.credentials import CONFIG_KEYS, Access, Credential, Keychain, keychain_for, keychain_of
+from headrace.source.oci.credentials import CONFIG_KEYS, Access, Keychain, keychain_of
 from headrace.source.oci.reference import ReferenceRefused, Repository, parse_url
 from headrace.source.oci.remotes import OciRemotes, Source
 
-GENERIC = "generic"
 INSECURE_REFUSED = "InsecureRegistry"
 
 
@@ -42,15 +40,6 @@ def _pull_secrets(live: LiveObject) -> list[str]:
 
 CREDENTIALS = keys_part("registry-credentials", CONFIG_KEYS)
 PULL_SECRETS = Part("pull-secrets", _pull_secrets)
-
-
-class RegistryIdentities(Protocol):
-    """The part of `identity.identities.Identities` that is used here."""
-
-    async def registry_credentials(
-        self, provider: str, registry_host: str, *, service_account: ServiceAccount | None = None,
-        proxy: RemoteUrl | None = None,
-    ) -> tuple[str, str]: ...  # fmt: skip
 
 
 class OciAccess:
@@ -108,15 +97,7 @@ class OciAccess:
         if provider == GENERIC:
             return Keychain()
         account = self._policy.account(repo.metadata.namespace, repo.spec.service_account_name, provider)
-        asking = self._identities.registry_credentials(
-            provider, repository.host, service_account=account, proxy=proxy
-        )
-        try:
-            username, password = await scope.wait(asking, note=f"credentials from {provider}")
-        except IdentityError as error:
-            text = f"failed to get credential from {provider}: {error}"
-            raise Retry(AUTHENTICATION_FAILED, text, condition=FETCH_FAILED) from error
-        return keychain_for(repository, Credential(username, password))
+        return await identity_keychain(self._identities, provider, repository, scope, account=account, proxy=proxy)
 
 
 def _repository(repo: OCIRepository) -> Repository:
