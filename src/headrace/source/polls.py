@@ -25,8 +25,8 @@ FRESH = 2.0
 """Seconds for which an answer, or a failure, serves everybody who does not ask for a newer one."""
 _SETTLE = 0.02
 """Seconds before others are told of a change: those who waited for the same answer have recorded it by then."""
-_FORGET = 3600.0
-"""Seconds after which an answer that nobody asked for is forgotten."""
+FORGET = 3600.0
+"""Seconds after which what nobody asked for is forgotten, and not polled with others."""
 
 Changed = Callable[[Reference, str, str], None]
 """Told that the part of a reference has another digest now."""
@@ -99,9 +99,9 @@ class Polls(Generic[T]):
 
     def _entry(self, key: str) -> _Entry[T]:
         now = self._clock.monotonic()
-        if now - self._swept > _FORGET:
+        if now - self._swept > FORGET:
             self._swept = now
-            self._entries = {k: e for k, e in self._entries.items() if e.polling.locked() or now - e.used < _FORGET}
+            self._entries = {k: e for k, e in self._entries.items() if e.polling.locked() or now - e.used < FORGET}
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = _Entry(Reference(GROUP, self._kind, "", key, cluster=REMOTE), now)
@@ -109,8 +109,8 @@ class Polls(Generic[T]):
         return entry
 
     def _answer(self, entry: _Entry[T], asked: float, max_age: float) -> Polled[T] | None:
-        age = min(max_age, FRESH) if entry.error is not None else max_age
-        if (entry.value is None and entry.error is None) or entry.started < asked - age:
+        unknown = entry.value is None and entry.error is None
+        if unknown or not serves(entry.started, asked, max_age, entry.error):
             return None
         if entry.error is not None:
             raise entry.error
@@ -128,4 +128,15 @@ class Polls(Generic[T]):
         moved = bool(entry.digest) and entry.digest != digest
         entry.started, entry.value, entry.error, entry.digest = started, value, None, digest
         if moved:
-            asyncio.get_running_loop().call_later(_SETTLE, self._changed, entry.reference, PART, digest)
+            tell_later(self._changed, Read(entry.reference, PART, digest))
+
+
+def serves(started: float, asked: float, max_age: float, error: Exception | None) -> bool:
+    """Whether an answer is new enough for who asked now: a failure serves those who waited for it, and for a moment
+    others, but no longer."""
+    return started >= asked - (max_age if error is None else min(max_age, FRESH))
+
+
+def tell_later(changed: Changed, moved: Read) -> None:
+    """Tell of a change once those who waited for the same answer have recorded it."""
+    asyncio.get_running_loop().call_later(_SETTLE, changed, moved.reference, moved.part, moved.digest)

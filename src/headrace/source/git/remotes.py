@@ -2,6 +2,9 @@
 
 A remote is a URL and an identity (SEC-49). Whoever asks when an answer is being fetched waits for that answer; whoever
 asks soon after uses it. When a ref is seen to have moved, `changed` tells the engine, which wakes all who read it.
+
+`Polls` is not used, since its answers have one key and one digest, while one answer here serves all the refs it covers
+and each reader records its own.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,25 +42,17 @@ from headrace.source.git.refs import (
 from headrace.source.git.ssh_algorithms import ANY, SshAlgorithms
 from headrace.source.git.submodules import DEPTH, Submodule, list_submodules, locate
 from headrace.source.git.transport import Transport
+from headrace.source.polls import FORGET, GROUP, Changed, serves, tell_later
 from headrace.source.turns import Turns
 from headrace.source.versions import MatchVersions
 
 if TYPE_CHECKING:
     from headrace.source.git.ssh import SshConnections
 
-GROUP, KIND = "remote", "GitRemote"
-FRESH = 2.0
-"""Seconds for which an answer serves everybody who does not ask for a newer one."""
-_SETTLE = 0.02
-"""Seconds before others are told that a ref moved: those who waited for the same answer have recorded it by then."""
+KIND = "GitRemote"
 _COMMITS = 32
 _IDLE = 6 * 3600.0
 """Seconds after which the mirror of a remote that nobody polls is deleted; it is only a cache."""
-_FORGET = 3600.0
-"""Seconds after which a ref that nobody asked for is no longer polled with the others."""
-
-Changed = Callable[[Reference, str, str], None]
-"""Told that the part of a reference has another digest now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +138,7 @@ class Remote:
 
     def _answer(self, prefix: str, asked: float, max_age: float) -> _Poll | None:
         poll = self._last
-        if poll is None or not poll.covers(prefix) or poll.started < asked - _tolerance(poll, max_age):
+        if poll is None or not poll.covers(prefix) or not serves(poll.started, asked, max_age, poll.error):
             return None
         return poll
 
@@ -154,7 +149,7 @@ class Remote:
 
     async def _poll(self, timeout: float) -> _Poll:
         started = self._clock.monotonic()
-        self._wanted = {prefix: asked for prefix, asked in self._wanted.items() if asked > started - _FORGET}
+        self._wanted = {prefix: asked for prefix, asked in self._wanted.items() if asked > started - FORGET}
         prefixes = frozenset(self._wanted)
         try:
             async with asyncio.timeout(timeout):
@@ -168,13 +163,12 @@ class Remote:
 
     def _tell(self, prefixes: frozenset[str], refs: Mapping[str, RefTarget]) -> None:
         """Say what moved."""
-        loop = asyncio.get_running_loop()
         for prefix in prefixes:
             digest = part_digest(prefix, refs)
             known = self._digests.get(prefix)
             self._digests[prefix] = digest
             if known is not None and known != digest:
-                loop.call_later(_SETTLE, self._changed, self.reference, prefix, digest)
+                tell_later(self._changed, Read(self.reference, prefix, digest))
 
     async def is_empty(self, timeout: float) -> bool:
         """Whether the repository has no branch at all."""
@@ -244,11 +238,6 @@ class Remote:
             return await check_out(
                 mirror, target.commit, selection, directory, timeout, limits, inclusions=inclusions, base=base
             )
-
-
-def _tolerance(poll: _Poll, max_age: float) -> float:
-    """A failure serves those who waited for it, and for a moment others, but no longer."""
-    return min(max_age, FRESH) if poll.error is not None else max_age
 
 
 class Remotes:
