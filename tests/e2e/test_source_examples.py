@@ -17,7 +17,7 @@ import yaml
 
 from headrace.core.clock import SystemClock
 from headrace.core.egress import Egress, EgressPolicy
-from headrace.source.oci.manifest import HELM_CHART, HELM_CONFIG, Manifest, encoded
+from headrace.source.oci.manifest import HELM_CHART, Manifest, encoded
 from headrace.source.oci.reference import Repository as OciPath
 from headrace.source.oci.registry import Registry
 from tests.cluster.ocirepository.world import Pusher
@@ -34,7 +34,7 @@ from tests.e2e.delivered_example import (
 )
 from tests.servers.git_http import GitServer, Repository
 from tests.servers.go_program import program
-from tests.servers.helm_http import chart_files, helm_server
+from tests.servers.helm_http import HELM_CONFIG, chart_files, helm_server
 from tests.servers.registry import registry_server
 from tests.servers.s3 import REGION, s3_server
 

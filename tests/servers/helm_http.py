@@ -18,6 +18,8 @@ from typing import Any
 import yaml
 from aiohttp import web
 
+HELM_CONFIG = "application/vnd.cncf.helm.config.v1+json"
+"""The config of a chart in a registry, as `helm push` writes it; nothing that pulls charts looks at it."""
 
 def chart_files(name: str = "app", version: str = "1.0.0", **more: str) -> dict[str, str]:
     """The files of a small chart; `more` replaces or adds some."""

@@ -9,9 +9,6 @@ from aiohttp import web
 
 from headrace.artifact.store import Store
 
-_GRACE = 2.0
-"""Seconds that requests in flight have when the server stops."""
-
 
 def artifact_application(store: Store) -> web.Application:
     """The application; `GET /` answers 200 for readiness probes."""
@@ -33,27 +30,3 @@ def artifact_application(store: Store) -> web.Application:
 
 def _content_type(name: str) -> str:
     return "application/gzip" if name.endswith((".gz", ".tgz")) else "application/octet-stream"
-
-
-class ArtifactServer:
-    """The application on an address (`host:port`, host may be empty, port 0 takes a free one)."""
-
-    def __init__(self, store: Store, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self._host = host.strip("[]") or None
-        self._port = int(port)
-        self._runner = web.AppRunner(
-            artifact_application(store), access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE
-        )
-
-    async def start(self) -> int:
-        """Listen; returns the port. Raises OSError when the address is taken."""
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
-        await site.start()
-        port: int = self._runner.addresses[0][1]
-        return port
-
-    async def stop(self) -> None:
-        """Stop listening; requests in flight have a moment."""
-        await self._runner.cleanup()

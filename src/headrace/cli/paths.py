@@ -30,16 +30,6 @@ def kubeconfig() -> Path:
     return cluster_directory() / "kubeconfig"
 
 
-def engine_directory() -> Path:
-    """Artifacts and the store of applied digests of `headrace up`."""
-    return state_home() / "engine"
-
-
-def shadow_directory() -> Path:
-    """The shadow repositories of `headrace up DIR`."""
-    return state_home() / "shadow"
-
-
 def socket(server: str) -> Path:
     """The Unix socket that this user's engine of the cluster at `server` (its URL) answers on."""
     return runtime_home() / f"engine-{hashlib.sha256(server.encode()).hexdigest()[:12]}.sock"

@@ -8,7 +8,6 @@ from typing import Any
 
 from headrace.api.kinds import GIT_REPOSITORY, KUSTOMIZATION
 from headrace.api.kustomization import RECONCILE
-from headrace.model.reference import Reference
 
 NAME = "flux-system"
 """Name and namespace of both, by which manifests made for Flux refer to their own source."""
@@ -73,7 +72,3 @@ def _kustomization(root: Root) -> dict[str, Any]:
 
 def _metadata() -> dict[str, Any]:
     return {"name": NAME, "namespace": NAME, "annotations": dict(HANDS_OFF)}
-
-
-def is_root(reference: Reference) -> bool:
-    return reference in (GIT_REPOSITORY_REFERENCE, KUSTOMIZATION_REFERENCE)

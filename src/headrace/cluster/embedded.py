@@ -223,8 +223,3 @@ class EmbeddedCluster:
             shutil.rmtree(self.data_dir, ignore_errors=True)
             self._starting.unlink(missing_ok=True)
             self._errors.unlink(missing_ok=True)
-
-    def kubectl_argv(self, args: Sequence[str]) -> list[str]:
-        """The command line of the kubectl that comes with the control plane, for this cluster."""
-        binary = self._binary or find_controlplane()
-        return [str(binary), "kubectl", f"--kubeconfig={self.kubeconfig}", *args]

@@ -20,7 +20,6 @@ from headrace.identity.cache import TokenCache
 from headrace.identity.calls import Calls
 from headrace.identity.values import IdentityError, LdapLogin, ServiceAccount, Token
 
-PROVIDERS = ("aws", "azure", "gcp")
 _METADATA_HOSTS = frozenset({
     "169.254.169.254", "fd00:ec2::254", "[fd00:ec2::254]", "169.254.170.2", "169.254.170.23", "fd00:ec2::23",
     "[fd00:ec2::23]", gcp.METADATA,

@@ -230,21 +230,11 @@ class LeaderElection:
         self.holder = lease.spec.holder_identity or ""
 
 
-async def live_holder(client: Client, namespace: str, name: str, *, clock: Clock | None = None) -> str:
-    """Who holds a lease right now, by the times written in it; empty when nobody does or there is no such
-    lease.
+def held_now(live: LiveObject, clock: Clock) -> str:
+    """The holder that a Lease names, by the times written in it; empty when it has run out.
 
     For a look at somebody else's lease (Flux's own controllers next door); an election never relies on it.
     """
-    try:
-        live = await client.get(LEASES, namespace, name, purpose=LEASE)
-    except NotFound:
-        return ""
-    return held_now(live, clock or SystemClock())
-
-
-def held_now(live: LiveObject, clock: Clock) -> str:
-    """The holder that a Lease names, empty when it has run out."""
     spec = live.decode(Lease).spec
     if not spec.holder_identity or spec.renew_time is None:
         return ""

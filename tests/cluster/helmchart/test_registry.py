@@ -14,14 +14,14 @@ import yaml
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.model.errors import Retry, Stalled
 from headrace.source.oci.credentials import Access, Credential, Keychain
-from headrace.source.oci.manifest import HELM_CHART, HELM_CONFIG, Manifest, encoded
+from headrace.source.oci.manifest import HELM_CHART, Manifest, encoded
 from headrace.source.oci.reference import Repository
 from headrace.source.oci.registry import Registry
 from headrace.status.rules import SOURCES
 from headrace.status.summary import failed
 from headrace.toolbox import Toolbox
 from tests.cluster.ocirepository.world import FakeCloud, Pusher
-from tests.servers.helm_http import chart_files, package
+from tests.servers.helm_http import HELM_CONFIG, chart_files, package
 from tests.servers.helm_world import HelmWorld, helm_world
 from tests.servers.registry import PASSWORD, USER, RegistryServer, registry_server
 from tests.servers.signing import keyed_annotations, new_key, public_pem, simple_signing

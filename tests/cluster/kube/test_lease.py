@@ -7,8 +7,9 @@ import secrets
 
 import pytest
 
+from headrace.core.clock import SystemClock
 from headrace.kube.client import Client
-from headrace.kube.lease import LEASES, LeaderElection, Lease, LeaseLost, LeaseTimes, live_holder
+from headrace.kube.lease import LEASES, LeaderElection, Lease, LeaseLost, LeaseTimes, held_now
 from tests.eventually import eventually
 
 QUICK = LeaseTimes(duration=2.0, renew_deadline=1.0, retry_period=0.1)
@@ -26,6 +27,11 @@ async def spec(client: Client, namespace: str) -> Lease:
     return (await client.get(LEASES, namespace, "election")).decode(Lease)
 
 
+async def held(client: Client, namespace: str) -> str:
+    """The holder as others see it."""
+    return held_now(await client.get(LEASES, namespace, "election"), SystemClock())
+
+
 async def test_only_one_leads_and_the_next_follows_at_once_on_release(client: Client, namespace: str) -> None:
     first, second = candidate(client, namespace, "one"), candidate(client, namespace, "two")
     leading = asyncio.create_task(first.run(forever))
@@ -33,7 +39,7 @@ async def test_only_one_leads_and_the_next_follows_at_once_on_release(client: Cl
     waiting = asyncio.create_task(second.run(forever))
     await eventually(lambda: second.holder == "one")
     assert not second.leading
-    assert await live_holder(client, namespace, "election") == "one"
+    assert await held(client, namespace) == "one"
     leading.cancel()
     await asyncio.wait([leading])
     assert leading.cancelled()
@@ -45,7 +51,7 @@ async def test_only_one_leads_and_the_next_follows_at_once_on_release(client: Cl
     waiting.cancel()
     await asyncio.wait([waiting])
     assert (await spec(client, namespace)).spec.holder_identity == ""
-    assert await live_holder(client, namespace, "election") == ""
+    assert await held(client, namespace) == ""
 
 
 async def test_the_end_of_the_work_releases_the_lease_and_is_no_error(client: Client, namespace: str) -> None:

@@ -13,15 +13,7 @@ from headrace.api.ocirepository import OCIRepository
 from headrace.model.errors import Retry, StepError
 from headrace.model.outcome import Condition
 from headrace.source.oci.cosign import BUNDLE, SIMPLE_SIGNING
-from headrace.source.oci.manifest import (
-    EMPTY_CONFIG,
-    INDEX,
-    MANIFEST,
-    Descriptor,
-    Index,
-    Manifest,
-    encoded,
-)
+from headrace.source.oci.manifest import INDEX, MANIFEST, Descriptor, Index, Manifest, encoded
 from headrace.source.oci.notation import SIGNATURE
 from headrace.source.oci.reference import digest_of
 from tests.cluster.ocirepository.world import OciWorld, oci_world
@@ -41,6 +33,7 @@ from tests.servers.signing import (
 from tests.servers.sources import INTERVAL, REQUESTED
 
 ME, ISSUER = "me@example.com", "https://issuer.example"
+NO_CONFIG = "application/vnd.oci.empty.v1+json"
 
 
 @pytest.fixture
@@ -64,7 +57,7 @@ async def sign_old(world: OciWorld, digest: str, *layers: tuple[bytes, dict[str,
 async def refer(world: OciWorld, subject: Descriptor, artifact_type: str, media_type: str, content: bytes) -> None:
     """Puts a manifest that refers to an artifact beside it, as registries without that API keep it."""
     pusher = world.pusher()
-    layer, config = await pusher.blob(media_type, content), await pusher.blob(EMPTY_CONFIG, b"{}")
+    layer, config = await pusher.blob(media_type, content), await pusher.blob(NO_CONFIG, b"{}")
     bare = msgspec.structs.replace(subject, annotations=None)
     made = Manifest(artifact_type=artifact_type, config=config, layers=(layer,), subject=bare)
     body = encoded(made)

@@ -12,12 +12,13 @@ import msgspec
 import pytest
 
 from headrace.artifact.fetch import Fetcher
-from headrace.artifact.server import ArtifactServer
+from headrace.artifact.server import artifact_application
 from headrace.artifact.store import Integrity, Place, Store
 from headrace.artifact.trees import Trees
 from headrace.core.clock import SystemClock
 from headrace.core.digests import ALGORITHMS, digest_of, matches
 from headrace.core.egress import Egress, EgressPolicy
+from headrace.edge.listen import serve
 from headrace.model.artifact import Artifact
 from headrace.model.errors import Retry
 from headrace.settings import SettingsError, load
@@ -41,15 +42,13 @@ async def stored(store: Store) -> Artifact:
 @contextlib.asynccontextmanager
 async def foreign(store: Store, directory: Path) -> AsyncIterator[tuple[Trees, str]]:
     """The trees of another engine, and the address at which it finds what `store` serves."""
-    server = ArtifactServer(store, "127.0.0.1:0")
-    port = await server.start()
     egress = Egress(EgressPolicy(allow_loopback=True))
     clock = SystemClock()
     try:
-        yield Trees(Store(directory, "other:1", clock), clock, fetcher=Fetcher(egress)), f"http://127.0.0.1:{port}"
+        async with serve(artifact_application(store), "127.0.0.1:0") as address:
+            yield Trees(Store(directory, "other:1", clock), clock, fetcher=Fetcher(egress)), f"http://{address}"
     finally:
         await egress.close()
-        await server.stop()
 
 
 def test_the_algorithms_are_those_that_consumers_of_flux_artifacts_accept() -> None:

@@ -17,11 +17,12 @@ import aiohttp
 import pytest
 
 from headrace.artifact.pack import Packed, pack
-from headrace.artifact.server import ArtifactServer
+from headrace.artifact.server import artifact_application
 from headrace.artifact.store import Integrity, Place, Store, stored_reference
 from headrace.artifact.trees import Trees
 from headrace.core.clock import SystemClock
 from headrace.core.unpack import unpack
+from headrace.edge.listen import serve
 from headrace.model.artifact import Artifact
 from headrace.model.errors import StepError, Waiting
 from tests.manual_clock import ManualClock
@@ -293,13 +294,8 @@ async def test_what_is_said_elsewhere_of_a_stored_file_does_not_delete_it(
 
 @contextlib.asynccontextmanager
 async def listening(store: Store) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
-    server = ArtifactServer(store, "127.0.0.1:0")
-    port = await server.start()
-    try:
-        async with aiohttp.ClientSession() as session:
-            yield session, f"http://127.0.0.1:{port}"
-    finally:
-        await server.stop()
+    async with serve(artifact_application(store), "127.0.0.1:0") as address, aiohttp.ClientSession() as session:
+        yield session, f"http://{address}"
 
 
 @pytest.mark.spec("SRC-ART-07", "SRC-ART-04")

@@ -20,17 +20,13 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 ACCEPTED = (MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX)
-EMPTY_CONFIG = "application/vnd.oci.empty.v1+json"
 FLUX_CONFIG = "application/vnd.cncf.flux.config.v1+json"
 FLUX_CONTENT = "application/vnd.cncf.flux.content.v1.tar+gzip"
-HELM_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 HELM_CHART = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
-HELM_PROVENANCE = "application/vnd.cncf.helm.chart.provenance.v1.prov"
 
 CREATED = "org.opencontainers.image.created"
 SOURCE = "org.opencontainers.image.source"
 REVISION = "org.opencontainers.image.revision"
-TITLE = "org.opencontainers.image.title"
 
 _ENTRIES = 4096
 """Layers of a manifest, or manifests of an index, that are looked at."""
