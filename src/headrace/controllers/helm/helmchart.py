@@ -91,8 +91,7 @@ class HelmChartController:
             if held is not None and _is_current(chart, held, plan.built):
                 scope.note(f"artifact up-to-date with remote revision: '{held.revision}'")
                 artifact = await self._storage.keep(chart.metadata, held)
-                used = chart.status.observed_values_files or plan.built.values_files
-                outcome = self._stored(chart, source, artifact, _with_values(plan.built, used), scope)
+                outcome = self._stored(chart, source, artifact, _as_observed(chart, plan.built), scope)
                 return _with_proof(chart, outcome, plan)
             await announce("NewChart", f"new {plan.built.described}", scope)
             with scope.step("build"):
@@ -143,8 +142,11 @@ def _is_current(chart: HelmChart, held: Artifact, built: Built) -> bool:
     )
 
 
-def _with_values(built: Built, values_files: tuple[str, ...]) -> Built:
-    return dataclasses.replace(built, values_files=values_files)
+def _as_observed(chart: HelmChart, built: Built) -> Built:
+    """A chart in storage: which of its values files there were is known only from when it was made."""
+    if not chart.spec.ignore_missing_values_files:
+        return built
+    return dataclasses.replace(built, values_files=chart.status.observed_values_files)
 
 
 def _with_proof(chart: HelmChart, outcome: Outcome, plan: Plan) -> Outcome:

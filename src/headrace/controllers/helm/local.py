@@ -21,7 +21,7 @@ from headrace.model.artifact import Artifact
 from headrace.model.scope import Scope
 from headrace.source.helm import chart as charts
 from headrace.source.helm import semver
-from headrace.source.helm.build import Assembly, ChartBuilder, ValuesSpec
+from headrace.source.helm.build import Assembly, ChartBuilder, ValuesSpec, values_files
 from headrace.source.helm.chart import CHART_FILE, ChartMetadata, ChartRefused, Files
 from headrace.source.helm.errors import ChartError, Reason
 
@@ -85,9 +85,17 @@ class LocalCharts:
             assembled.append(await self._package(chart, artifact, built, values, directory, scope))
 
         packed = await self._store.content(f"{key} {built.version} {values}", produce, wait=scope.wait)
-        used = assembled[0].values_files if assembled else built.values_files
+        used = assembled[0].values_files if assembled else await self._used(artifact, values)
         resolved = assembled[0].dependencies if assembled else 0
         return Built(built.name, built.version, True, used, packed, resolved)
+
+    async def _used(self, artifact: Artifact, values: ValuesSpec) -> tuple[str, ...]:
+        """The values files of a chart that was made before of the same files."""
+        if not values.wanted:
+            return ()
+        async with self._trees.open(artifact) as tree:
+            within = ValuesSpec(values.files, values.ignore_missing, tree.directory)
+            return await asyncio.to_thread(values_files, {}, within)
 
     async def _copy(self, artifact: Artifact, path: str, file: BinaryIO) -> None:
         async with self._trees.open(artifact) as tree:

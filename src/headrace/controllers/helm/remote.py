@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
 import re
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from typing import BinaryIO, Protocol
 
 from headrace.api.helmchart import HelmChart
 from headrace.api.helmrepository import HelmRepository
+from headrace.artifact.pack import Packed
 from headrace.artifact.store import Store
 from headrace.controllers.helm.candidates import Candidate, HttpCandidates
 from headrace.controllers.helm.plan import Built, Plan
@@ -86,7 +88,7 @@ class RemoteCharts:
 
             packed = await self._store.blob(key, fetch, wait=scope.wait)
             return Built(built.name, built.version, built.packaged, packed=packed)
-        used = values.files
+        used: tuple[str, ...] | None = None
 
         async def produce(directory: Path) -> None:
             nonlocal used
@@ -94,7 +96,16 @@ class RemoteCharts:
 
         shaped = f"{key} {built.version} {values.files} {values.ignore_missing}"
         packed = await self._store.content(shaped, produce, wait=scope.wait)
+        if used is None:
+            used = await self._used(packed, values)
         return Built(built.name, built.version, built.packaged, used, packed)
+
+    async def _used(self, packed: Packed, values: ValuesSpec) -> tuple[str, ...]:
+        """The values files of a chart that was made before: it has them still. Raises OSError."""
+        if not values.ignore_missing:
+            return values.files
+        names = await asyncio.to_thread(charts.names, self._store.content_file(packed))
+        return tuple(name for name in values.files if posixpath.normpath(name) in names)
 
     async def _pull(self, found: Candidate, file: BinaryIO, scope: Scope) -> None:
         """The archive as it is, once it is seen to be a chart."""

@@ -185,6 +185,11 @@ class ChartBuilder:
         assembly.files[f"{_CHARTS}{metadata.name}-{metadata.version}.tgz"] = archive
 
 
+def values_files(files: Files, values: ValuesSpec) -> tuple[str, ...]:
+    """Those of the values files that there are. Blocking. Raises ChartRefused for one that may not be missing."""
+    return tuple(name for name in values.files if _values_file(files, values, name) is not None)
+
+
 def _values_file(files: Files, values: ValuesSpec, name: str) -> Path | None:
     """Where a values file is; None for one that may be missing. Blocking. Raises ChartRefused."""
     if values.root is None:

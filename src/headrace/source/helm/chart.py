@@ -16,8 +16,10 @@ from typing import Any
 
 import msgspec
 
+from headrace.core.gunzip import TarStream
 from headrace.core.limits import CHART_TOTAL_BYTES, HelmLimits, UnpackLimits
 from headrace.core.paths import PathRefused, resolve_inside
+from headrace.core.tar import EntryKind, entries
 from headrace.core.unpack import ArchiveRefused, TreeWriter, unpack
 from headrace.source.helm.chart_ignore import HELM_IGNORE, HelmIgnore
 from headrace.source.helm.entry import Dependency, Entry, EntryRefused, text, validated
@@ -89,6 +91,14 @@ def open_archive(archive: Path, directory: Path, limits: HelmLimits) -> Path:
         if (folder / CHART_FILE).is_file():
             return folder
     raise ChartRefused(f"no '{CHART_FILE}' found")
+
+
+def names(archive: Path) -> frozenset[str]:
+    """The paths of the files of a chart that was packaged here. Blocking. Raises OSError."""
+    limits = UnpackLimits(total_bytes=CHART_TOTAL_BYTES)
+    with archive.open("rb") as file:
+        found = entries(TarStream(file, limits), limits)
+        return frozenset(entry.path.partition("/")[2] for entry in found if entry.kind is EntryKind.FILE)
 
 
 def list_files(root: Path, chart: Path, limits: HelmLimits) -> Files:

@@ -141,6 +141,23 @@ async def test_a_missing_values_file_stalls_or_is_left_out(world: HelmWorld) -> 
     assert again.status.observed_values_files == ("prod.yaml",)
 
 
+@pytest.mark.parametrize(
+    ("files", "used"), [(["none.yaml", "./prod.yaml"], ("./prod.yaml",)), (["none.yaml", "templates"], ())]
+)
+async def test_missing_values_files_stay_unobserved_of_a_chart_that_is_known(
+    world: HelmWorld, files: list[str], used: tuple[str, ...]
+) -> None:
+    world.server.add("app", "1.0.0", **{"prod.yaml": "a: 1\n"})
+    await world.indexed()
+    spec: dict[str, Any] = {"valuesFiles": files, "ignoreMissingValuesFiles": True}
+    one, _ = await world.run(world.chart("one", **spec))
+    two, outcome = await world.run(world.chart("two", **spec))
+    assert world.server.paths["/charts/app-1.0.0.tgz"] == 1
+    again, told = await world.run(two, REQUESTED)
+    assert [done.status.observed_values_files for done in (one, two, again)] == [used, used, used]
+    assert [("none.yaml" in message) for message in (outcome.message, told.message)] == [False, False]
+
+
 async def test_values_that_are_no_map_stall(world: HelmWorld) -> None:
     world.server.add("app", "1.0.0", **{"bad.yaml": "- a\n", "worse.yaml": "a: [\n"})
     await world.indexed()

@@ -143,6 +143,17 @@ async def test_values_files_are_read_from_the_root_of_the_source(world: HelmWorl
     assert error.message.endswith("no values file found at path '/prod.yaml' (reference 'prod.yaml')")
 
 
+async def test_missing_values_files_stay_unobserved_of_a_chart_that_is_known(world: HelmWorld) -> None:
+    await world.tree(placed("charts/app", chart_files()) | {"prod.yaml": "a: 1\n"})
+    made = chart(world, valuesFiles=["none.yaml", "prod.yaml"], ignoreMissingValuesFiles=True)
+    done, _ = await world.run(made)
+    assert done.status.artifact is not None
+    (world.store.root / done.status.artifact.path).unlink()
+    again, outcome = await world.run(done)
+    assert (done.status.observed_values_files, again.status.observed_values_files) == (("prod.yaml",), ("prod.yaml",))
+    assert outcome.message.endswith("merged values files [prod.yaml]")
+
+
 @pytest.mark.spec("SRC-HCH-02")
 async def test_a_packaged_chart_in_a_source_is_taken_as_it_is_or_packaged_with_values(world: HelmWorld) -> None:
     archive = package(chart_files())
