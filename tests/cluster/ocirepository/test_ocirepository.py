@@ -16,6 +16,7 @@ from headrace.source.oci.manifest import FLUX_CONTENT, HELM_CHART
 from headrace.source.oci.reference import digest_of
 from tests.cluster.ocirepository.world import OciWorld, layer, oci_world
 from tests.manual_clock import ManualClock
+from tests.servers.registry import Fault
 from tests.servers.sources import INTERVAL, REQUESTED
 
 
@@ -285,6 +286,15 @@ async def test_a_layer_that_is_no_archive_fails(world: OciWorld) -> None:
     await world.pusher().push("latest", layers=((FLUX_CONTENT, b"no archive"),))
     error = await world.failure(world.object())
     assert (error.reason, error.condition) == ("OCIArtifactLayerOperationFailed", "FetchFailed")
+
+
+async def test_a_registry_puts_an_object_off_for_an_hour_at_the_most(world: OciWorld) -> None:
+    await world.pusher().push("latest")
+    busy = {"Retry-After": "172800"}
+    world.server.faults.append(Fault("status", "manifests", method="HEAD", status=429, headers=busy))
+    error = await world.failure(world.object())
+    assert isinstance(error, Retry)
+    assert error.after == pytest.approx(3600, abs=5)
 
 
 async def test_deleting_removes_what_is_stored(world: OciWorld) -> None:

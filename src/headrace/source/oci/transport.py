@@ -33,6 +33,8 @@ _ATTEMPTS = 3
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _BACKOFF = 0.5
 """Seconds before the second attempt when the registry does not say how long to wait; twice as long before the next."""
+_PATIENCE = 3600.0
+"""Most seconds that a registry is left alone because it asks for that: it must not put off its objects for days."""
 _CONTEXTS = 64
 _ERROR_BODY = 64 * KIB
 _ERROR_TEXT = 256
@@ -290,8 +292,10 @@ async def read(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 def retry_after(value: str) -> float | None:
-    """The seconds of a Retry-After header; dates are not understood, as most registries send none."""
-    return float(value) if value.strip().isdigit() and len(value.strip()) < 7 else None
+    """The seconds of a Retry-After header, an hour at the most; None for none, and for dates, which few registries
+    send."""
+    asked = value.strip()
+    return min(float(asked), _PATIENCE) or None if asked.isascii() and asked.isdigit() else None
 
 
 async def failure(response: aiohttp.ClientResponse, what: str) -> OciError:
