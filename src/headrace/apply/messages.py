@@ -1,12 +1,17 @@
-"""What is said of an object that could not be delivered, in upstream's words with the file it came from. Pure."""
+"""What is said of an object that could not be delivered, in upstream's words with the file it came from."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import msgspec
 
+from headrace.core import secrecy
 from headrace.kube.errors import ApiError, Forbidden, KubeError, NoMatch, NotFound, Unreachable
 from headrace.model.cures import (
     access_reference,
@@ -23,6 +28,7 @@ from headrace.model.reference import Reference
 RECONCILIATION_FAILED = "ReconciliationFailed"
 """Reason of everything that goes wrong between client and cluster while applying (spec 3.2, steps 12 and 15)."""
 
+_SECRET = ("", "Secret")
 NO_NAMESPACE = "the server could not find the requested resource"
 
 
@@ -60,8 +66,26 @@ def apply_failure(manifest: Manifest, error: KubeError) -> ObjectFailure:
 
 
 def _failure(manifest: Manifest, text: str, error: KubeError | None) -> ObjectFailure:
+    if manifest.reference.group_kind == _SECRET:
+        for value in _values(msgspec.json.decode(manifest.body)):
+            secrecy.register(value)
     where = f" (from {manifest.file})" if manifest.file else ""
     return ObjectFailure(manifest.reference, text + where, cures(manifest.reference, error))
+
+
+def _values(secret: dict[str, Any]) -> Iterator[str]:
+    """The values of a Secret, however ill-formed it is: API servers quote what they refuse (SEC-35)."""
+    pending: list[Any] = [secret.get("stringData"), secret.get("data")]
+    while pending:
+        match pending.pop():
+            case dict() as inner:
+                pending += inner.values()
+            case list() as inner:
+                pending += inner
+            case str() | int() | float() as value:
+                yield str(value)
+                with contextlib.suppress(binascii.Error, UnicodeError):
+                    yield base64.b64decode(str(value), validate=True).decode()
 
 
 def cures(reference: Reference, error: KubeError | None) -> tuple[Reference, ...]:

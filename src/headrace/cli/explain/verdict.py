@@ -10,6 +10,7 @@ import msgspec
 from headrace.api.kinds import KINDS
 from headrace.api.meta import SOURCE_GROUP
 from headrace.cli.view import FluxObject, inventory_reference, shorten, view
+from headrace.core.redaction import redact
 from headrace.model.objects import LiveObject
 from headrace.model.reference import Reference
 
@@ -139,7 +140,7 @@ def _by_reason(obj: FluxObject, known: Verdict, place: str) -> str:
         "ReconciliationFailed": f"correct {thing} and push{'' if thing == known.file else place}",
         "ArtifactFailed": "correct the source or spec.path",
         "AuthenticationFailed": "correct the Secret named in spec.secretRef",
-        "GitOperationFailed": f"make {obj.spec.url or 'the repository'} reachable, with an existing ref",
+        "GitOperationFailed": f"make {redact(obj.spec.url) or 'the repository'} reachable, with an existing ref",
         "URLInvalid": "correct spec.url",
         "AccessDenied": "name a source in the own namespace, or allow references across namespaces",
         "PruneHeld": "look at what would be deleted, then approve it with the command in the message",
