@@ -8,11 +8,9 @@ namespace  the name of a fresh namespace; see `own_namespace` for what goes afte
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import uvloop
 
 from headrace.kube.client import Client
 from tests.own_namespace import own_namespace
@@ -23,12 +21,6 @@ pytest_plugins = ("tests.conformance_plugin",)
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "spec(*ids): rows of docs/conformance that the test proves")
-
-
-def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Tests of the whole run on uvloop as commands do, those of units on asyncio's own loop: both have to work."""
-    unit = "unit" in item.path.relative_to(item.config.rootpath).parts
-    return {"asyncio": asyncio.SelectorEventLoop} if unit else {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

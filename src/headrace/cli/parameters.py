@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from headrace.core.duration import parse_duration
-
-if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
 
 Kubeconfig = Annotated[
     Path | None,
@@ -31,18 +28,8 @@ def do(work: Coroutine[Any, Any, int]) -> None:
     """Run the work of a command; its result is the exit code."""
     import asyncio
 
-    with asyncio.Runner(loop_factory=_event_loop()) as runner:
-        raise typer.Exit(runner.run(work))
-
-
-def _event_loop() -> Callable[[], AbstractEventLoop] | None:
-    """uvloop, which takes a fifth off an engine's CPU; asyncio's own loop where there is none, as on Windows."""
-    try:
-        import uvloop
-    except ImportError:
-        _wait_for_children_without_threads()
-        return None
-    return uvloop.new_event_loop
+    _wait_for_children_without_threads()
+    raise typer.Exit(asyncio.run(work))
 
 
 def _wait_for_children_without_threads() -> None:

@@ -236,7 +236,6 @@ async def _errors(process: Process) -> bytes:
 
 async def _feed(process: Process, data: bytes) -> None:
     assert process.stdin is not None
-    # A child may have closed its input, or ended, by now: uvloop takes no data for it then, not even none.
     if data and not process.stdin.is_closing():
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             process.stdin.write(data)

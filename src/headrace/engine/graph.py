@@ -64,6 +64,7 @@ class Graph:
         self._readers: dict[Reference, dict[str, set[Reference]]] = {}
         self._subscriptions: dict[Reference, _Subscriptions] = {}
         self._waiting: dict[Reference, tuple[Reference, ...]] = {}
+        self._passing: dict[Reference, tuple[Reference, ...]] = {}
         self._cycles: dict[Reference, tuple[Reference, ...]] = {}
         self._spared: dict[Reference, frozenset[Reference]] = {}
         self._running: set[Reference] = set()
@@ -254,6 +255,7 @@ class Graph:
 
     def waits(self, reader: Reference, on: Iterable[Reference]) -> tuple[Reference, ...]:
         """`reader` waits for `on`. Returns the cycle this closes, from its smallest member on; empty when none."""
+        self._passing.pop(reader, None)
         self._waiting[reader] = tuple(on)
         cycle = find_cycle(reader, self._waiting)
         if cycle:
@@ -262,9 +264,15 @@ class Graph:
             self._cycles.pop(reader, None)
         return cycle
 
+    def waits_for_a_time(self, reader: Reference, on: Iterable[Reference]) -> None:
+        """`reader` waits for `on`, and goes on without them in the end: that closes no cycle."""
+        self.ended_wait(reader)
+        self._passing[reader] = tuple(on)
+
     def ended_wait(self, reader: Reference) -> None:
         """`reader` waits for nobody any more."""
         self._waiting.pop(reader, None)
+        self._passing.pop(reader, None)
         self._cycles.pop(reader, None)
 
     def unaware(self, cycle: Iterable[Reference]) -> list[Reference]:
@@ -280,14 +288,14 @@ class Graph:
 
     def waiting_on(self, reader: Reference) -> tuple[Reference, ...]:
         """What an object waits for directly."""
-        return self._waiting.get(reader, ())
+        return self._waiting.get(reader) or self._passing.get(reader, ())
 
     def blockers(self, reader: Reference) -> list[tuple[Reference, Reference]]:
         """Who waits for whom, from `reader` on, each pair once, nearest first: the view behind `explain`."""
         pairs: list[tuple[Reference, Reference]] = []
         seen, line = {reader}, [reader]
         for waiting in line:
-            for blocker in self._waiting.get(waiting, ()):
+            for blocker in self.waiting_on(waiting):
                 pairs.append((waiting, blocker))
                 if blocker not in seen:
                     seen.add(blocker)

@@ -290,9 +290,15 @@ class Runner:
             scope.reference.group, plural, scope.reference.name)
 
     async def _wait_for(self, scope: RunScope, error: Waiting) -> Failed:
-        """A Waiting, or the Stalled that it is when those who wait wait for each other (REL-24)."""
-        graph = self._services.graph
-        cycle = graph.waits(scope.reference, error.objects)
+        """A Waiting, or the Stalled that it is when those who wait wait for each other (REL-24).
+
+        What is being deleted waits for a time only, and is no dependency that anybody could still wait for.
+        """
+        graph, cycle = self._services.graph, tuple[Reference, ...]()
+        if scope.live.metadata.deleting:
+            graph.waits_for_a_time(scope.reference, error.objects)
+        else:
+            cycle = graph.waits(scope.reference, error.objects)
         await self._subscribe(scope, error.objects)
         if not cycle:
             after = self._services.settings.requeue_dependency if error.after is None else error.after

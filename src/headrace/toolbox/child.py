@@ -60,8 +60,8 @@ class Child(asyncio.SubprocessProtocol):
     # --- asyncio's side --------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not asserted: the transports of uvloop are no subclasses.
-        self._transport = cast(asyncio.SubprocessTransport, transport)
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._transport = transport
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd != 1:

@@ -1257,6 +1257,30 @@ async def test_a_run_in_progress_leaves_the_last_lane_when_somebody_hastens_it(i
         assert lanes == [LAST, REVISION, LAST]
 
 
+async def test_what_is_being_deleted_closes_no_cycle(world: World) -> None:
+    """It waits for its dependent to go, which waits for it to be ready until it learns that it is to go as well."""
+    world.things.finalizer = "test/one"
+    world.things.by_name["b"] = depends_on("a")  # type: ignore[assignment]
+
+    @world.things.ends("a")
+    async def finalize(obj: Thing, scope: Scope) -> None:
+        if await scope.read(B, READY) is not None:
+            raise Waiting("DependentsTerminating", "b is there", on=[B])
+
+    async with world.running():
+        await world.put(A, spec={})
+        await world.put(B, spec={})
+        world.things.by_name["a"] = fails
+        await world.put(A, spec={"text": "broken"})
+        world.objects.delete(A)
+        await settle()
+        assert [trace.result for trace in (world.engine.traces(thing(name))[0] for name in "ab")] == ["waiting"] * 2
+        assert world.engine.blockers(A) == [(A, B), (B, A)]
+        world.objects.delete(B)
+        await settle()
+        assert (world.engine.state(A), world.engine.state(B)) == (None, None)
+
+
 async def test_who_waits_for_what_is_being_run_says_so_later(world: World) -> None:
     """After a second when nobody is at work, after five when somebody is, and never when it comes before."""
     going_on = asyncio.Event()

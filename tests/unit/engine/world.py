@@ -282,6 +282,7 @@ class Statuses:
 
 
 Reconcile = Callable[[Thing, Scope], Awaitable[Outcome]]
+Finalize = Callable[[Thing, Scope], Awaitable[None]]
 
 
 async def succeed(obj: Thing, scope: Scope) -> Outcome:
@@ -298,6 +299,7 @@ class Things:
     def __init__(self) -> None:
         self.default: Reconcile = succeed
         self.by_name: dict[str, Reconcile] = {}
+        self.ends_by_name: dict[str, Finalize] = {}
         self.runs: list[str] = []
         self.finalized: list[str] = []
         self.retry: float | None = None
@@ -314,8 +316,17 @@ class Things:
         self.runs.append(obj.metadata.name)
         return await self.by_name.get(obj.metadata.name, self.default)(obj, scope)
 
+    def ends(self, name: str) -> Callable[[Finalize], Finalize]:
+        """Decorator: what the finalize of the object `name` does."""
+        def remember(finalize: Finalize) -> Finalize:
+            self.ends_by_name[name] = finalize
+            return finalize
+        return remember
+
     async def finalize(self, obj: Thing, scope: Scope) -> None:
         self.finalized.append(obj.metadata.name)
+        if obj.metadata.name in self.ends_by_name:
+            await self.ends_by_name[obj.metadata.name](obj, scope)
 
     def timeout(self, obj: Thing) -> float:
         return self.limit
