@@ -28,7 +28,13 @@ def safe_segments(name: str, limits: UnpackLimits = UNPACK) -> tuple[str, ...]:
 
 
 def resolve_inside(root: Path, name: str) -> Path:
-    """`root`/`name` with links resolved, inside `root`. Raises PathRefused alike whether the target exists (SEC-11)."""
+    """`root`/`name` with links resolved, inside `root`.
+
+    Raises PathRefused alike whether the target exists (SEC-11), and for names that no tree can hold (SEC-62).
+    """
+    reason = _reason_by_size(name, name.split("/"), UNPACK)
+    if reason:
+        raise PathRefused(f"path {printable(name)} is refused: {reason}")
     base = root.resolve(strict=True)
     if "\0" not in name:
         target = Path(os.path.realpath(base / name.lstrip("/")))
