@@ -10,11 +10,14 @@ from typing import Any
 
 from headrace import __version__
 from headrace.api.kinds import EXTERNAL_ARTIFACT, KINDS
+from headrace.cli.rights import aggregation, read_rules
 from headrace.cli.tenancy_manifests import tenancy_manifests
 
 Manifest = dict[str, Any]
 
 NAME = "headrace"
+WATCH = "headrace-watch"
+"""The role whose rules are those of others."""
 LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/part-of": NAME}
 TOKENS = frozenset({"--object-level-workload-identity", "--object-level-workload-identity=true"})
 """Arguments of the engine with which it needs tokens of accounts."""
@@ -68,25 +71,25 @@ def service_account(options: InstallOptions) -> Manifest:
 
 def cluster_roles(options: InstallOptions) -> list[Manifest]:
     """`headrace`: its own kinds, status and finalizers included, and the ExternalArtifacts that it makes; read access
-    to everything, since whatever is delivered is watched; events; impersonation of the accounts that objects name, and
-    their tokens where those are to leave the cluster."""
-    groups = sorted({info.group for info in KINDS.values()})
-    plurals = sorted(info.plural for info in KINDS.values())
+    to the kinds of Kubernetes, since whatever is delivered is watched; events; impersonation of the accounts that
+    objects name, and their tokens where those are to leave the cluster. `headrace-watch`: read access to other kinds,
+    as far as somebody gives it."""
+    own = [(info.group, info.plural) for info in sorted(KINDS.values(), key=lambda info: (info.group, info.plural))]
     rules = [
-        _rule(groups, plurals, "get", "list", "watch", "patch"),
-        _rule(groups, [f"{plural}/status" for plural in plurals], "patch"),
-        _rule(["*"], ["*"], "get", "list", "watch"),
+        *(_rule([group], [plural], "get", "list", "watch", "patch") for group, plural in own),
+        *(_rule([group], [f"{plural}/status"], "patch") for group, plural in own),
+        *read_rules(),
         _rule([EXTERNAL_ARTIFACT.group], [EXTERNAL_ARTIFACT.plural], "create", "delete"),
         _rule([""], ["events"], "create", "patch"),
         _rule([""], ["serviceaccounts"], "impersonate"),
     ]
     if not TOKENS.isdisjoint(options.arguments):
         rules.append(_rule([""], ["serviceaccounts/token"], "create"))
-    return [_cluster("ClusterRole", NAME, rules=rules)]
+    return [_cluster("ClusterRole", NAME, rules=rules), _cluster("ClusterRole", WATCH, aggregationRule=aggregation())]
 
 
 def bindings(options: InstallOptions) -> list[Manifest]:
-    found = [_cluster_binding(NAME, NAME, options)]
+    found = [_cluster_binding(NAME, NAME, options), _cluster_binding(WATCH, WATCH, options)]
     if options.cluster_admin:
         found.append(_cluster_binding(f"{NAME}-cluster-admin", "cluster-admin", options))
     return found
@@ -94,7 +97,7 @@ def bindings(options: InstallOptions) -> list[Manifest]:
 
 def role(options: InstallOptions) -> Manifest:
     """In the own namespace: the lease."""
-    rules = [_rule(["coordination.k8s.io"], ["leases"], "get", "create", "update", "patch")]
+    rules = [_rule(["coordination.k8s.io"], ["leases"], "get", "create", "patch")]
     return {**_object("rbac.authorization.k8s.io/v1", "Role", NAME, options), "rules": rules}
 
 
