@@ -22,6 +22,8 @@ import aiohttp
 from yarl import URL
 
 from headrace.core.limits import HTTP, HttpLimits
+from headrace.core.recent import Recent
+from headrace.core.sessions import Sessions
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _METADATA = frozenset(
@@ -33,8 +35,9 @@ _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]+\]")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _KEEPALIVE_SECONDS = 90.0
-_IDLE_SECONDS = 600.0
 _PROXY_ANSWER = 8192
+_ORIGINS = 512
+"""Servers to which connections are kept."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -177,17 +180,20 @@ class Answer:
 
 
 class Egress:
-    """HTTP for everything that objects name by URL. One session per origin, so that connections stay alive.
+    """HTTP for everything that objects name by URL. One session per origin, so that connections stay alive, for the
+    `origins` that were used last.
 
     Failures are raised as aiohttp's ClientError, TimeoutError, EgressDenied, UrlRefused, BodyTooLarge.
     """
 
-    def __init__(self, policy: EgressPolicy, *, limits: HttpLimits = HTTP, user_agent: str = "headrace") -> None:
+    def __init__(
+        self, policy: EgressPolicy, *, limits: HttpLimits = HTTP, user_agent: str = "headrace", origins: int = _ORIGINS
+    ) -> None:
         self.policy = policy
         self.limits = limits
         self._agent = user_agent
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
-        self._proxies: dict[str, str] = {}
+        self._sessions = Sessions(origins)
+        self._proxies: Recent[str, str] = Recent(origins)
         self._closing: list[Callable[[], None]] = []
 
     def on_close(self, close: Callable[[], None]) -> None:
@@ -198,9 +204,7 @@ class Egress:
         """Close all connections."""
         for close in self._closing:
             close()
-        sessions, self._sessions = list(self._sessions.values()), {}
-        for session in sessions:
-            await session.close()
+        await self._sessions.close()
 
     async def request(
         self,
@@ -243,10 +247,12 @@ class Egress:
         follow: bool = True,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """As `request`, with the body left to be read. After a redirect to another origin `tls_elsewhere` is used."""
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout), contextlib.AsyncExitStack() as stack:
             target, secret = url, dict(secret_headers or {})
             for _ in range(self.limits.redirects + 1):
-                response = await self._send(method, target, {**(headers or {}), **secret}, body, tls, proxy)
+                session = await self._session(stack, target, proxy)
+                sent = {**(headers or {}), **secret}
+                response = await self._send(session, method, target, headers=sent, body=body, tls=tls, proxy=proxy)
                 if not follow or response.status not in _REDIRECTS or "Location" not in response.headers:
                     break
                 response.close()
@@ -271,12 +277,11 @@ class Egress:
         return target
 
     async def _send(
-        self, method: str, url: RemoteUrl, headers: dict[str, str], body: bytes | None, tls: ssl.SSLContext | None,
-        proxy: RemoteUrl | None,
+        self, session: aiohttp.ClientSession, method: str, url: RemoteUrl, *, headers: dict[str, str],
+        body: bytes | None, tls: ssl.SSLContext | None, proxy: RemoteUrl | None,
     ) -> aiohttp.ClientResponse:  # fmt: skip
         if proxy is not None and proxy.scheme == "socks5":
-            return await self._send_by_socks(method, url, headers, body, tls, proxy)
-        session = self._session(url, proxy)
+            return await _send_by_socks(session, method, url, headers=headers, body=body, tls=tls, proxy=proxy)
         try:
             return await session.request(
                 method, url.url, headers=headers, data=body, allow_redirects=False, ssl=tls or True,
@@ -287,38 +292,6 @@ class Egress:
             if isinstance(error.os_error, EgressDenied):
                 raise error.os_error from None
             raise
-
-    async def _send_by_socks(
-        self, method: str, url: RemoteUrl, headers: dict[str, str], body: bytes | None, tls: ssl.SSLContext | None,
-        proxy: RemoteUrl,
-    ) -> aiohttp.ClientResponse:  # fmt: skip
-        """The proxy is connected to at its checked address, and finds the server itself (SRC-COM-31)."""
-        from aiohttp_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
-
-        session = self._socks_session(url, proxy, await self.resolve(proxy))
-        try:
-            return await session.request(
-                method, url.url, headers=headers, data=body, allow_redirects=False, ssl=tls or True
-            )
-        except ProxyTimeoutError as error:
-            raise TimeoutError(f"no answer of the proxy '{proxy.host}'") from error
-        except (ProxyError, ProxyConnectionError) as error:
-            raise aiohttp.ClientConnectionError(f"proxy '{proxy.host}' failed: {error}") from error
-
-    def _socks_session(self, url: RemoteUrl, proxy: RemoteUrl, address: str) -> aiohttp.ClientSession:
-        """Who shares connections has the same credentials at the proxy (SEC-49)."""
-        way = "\0".join((url.origin, proxy.origin, address, proxy.username, proxy.password))
-        key = hashlib.sha256(way.encode()).hexdigest()
-        session = self._sessions.get(key)
-        if session is None:
-            from aiohttp_socks import ProxyConnector, ProxyType
-
-            connector = ProxyConnector(
-                address, proxy.port, ProxyType.SOCKS5, username=proxy.username or None,
-                password=proxy.password or None, rdns=True, keepalive_timeout=_KEEPALIVE_SECONDS, limit=32,
-            )  # fmt: skip
-            session = self._sessions[key] = self._session_over(connector)
-        return session
 
     async def tunnel(self, url: RemoteUrl, proxy: RemoteUrl, timeout: float) -> socket.socket:
         """A socket that is connected to the server of `url` by way of a proxy, at whose checked address it begins.
@@ -347,15 +320,24 @@ class Egress:
         """As `proxy_for`, asked once for each origin: the whole environment is searched for it."""
         found = self._proxies.get(url.origin)
         if found is None:
-            found = self._proxies[url.origin] = proxy_for(url)
+            found = self._proxies.put(url.origin, proxy_for(url))
         return found
 
-    def _session(self, url: RemoteUrl, proxy: RemoteUrl | None) -> aiohttp.ClientSession:
-        key = f"{url.origin} {proxy.origin}" if proxy else url.origin
-        session = self._sessions.get(key)
-        if session is None:
-            session = self._sessions[key] = self._new_session(url, proxy)
-        return session
+    async def _session(
+        self, stack: contextlib.AsyncExitStack, url: RemoteUrl, proxy: RemoteUrl | None
+    ) -> aiohttp.ClientSession:
+        """The session for an origin by a way, kept open by `stack`."""
+        if proxy is None:
+            taken = self._sessions.taken(url.origin, lambda: self._new_session(url, None))
+        elif proxy.scheme == "socks5":
+            address = await self.resolve(proxy)
+            # Who shares connections has the same credentials at the proxy (SEC-49).
+            way = "\0".join((url.origin, proxy.origin, address, proxy.username, proxy.password))
+            key = hashlib.sha256(way.encode()).hexdigest()
+            taken = self._sessions.taken(key, lambda: self._session_over(_socks_connector(proxy, address)))
+        else:
+            taken = self._sessions.taken(f"{url.origin} {proxy.origin}", lambda: self._new_session(url, proxy))
+        return await stack.enter_async_context(taken)
 
     def _new_session(self, url: RemoteUrl, proxy: RemoteUrl | None) -> aiohttp.ClientSession:
         peer = proxy or url
@@ -395,6 +377,32 @@ class Egress:
         for *_, address in found:
             self.policy.check(url.host, url.port, str(address[0]))
         return str(found[0][4][0])
+
+
+async def _send_by_socks(
+    session: aiohttp.ClientSession, method: str, url: RemoteUrl, *, headers: dict[str, str], body: bytes | None,
+    tls: ssl.SSLContext | None, proxy: RemoteUrl,
+) -> aiohttp.ClientResponse:  # fmt: skip
+    """The proxy is connected to at its checked address, and finds the server itself (SRC-COM-31)."""
+    from aiohttp_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
+
+    try:
+        return await session.request(
+            method, url.url, headers=headers, data=body, allow_redirects=False, ssl=tls or True
+        )
+    except ProxyTimeoutError as error:
+        raise TimeoutError(f"no answer of the proxy '{proxy.host}'") from error
+    except (ProxyError, ProxyConnectionError) as error:
+        raise aiohttp.ClientConnectionError(f"proxy '{proxy.host}' failed: {error}") from error
+
+
+def _socks_connector(proxy: RemoteUrl, address: str) -> aiohttp.TCPConnector:
+    from aiohttp_socks import ProxyConnector, ProxyType
+
+    return ProxyConnector(
+        address, proxy.port, ProxyType.SOCKS5, username=proxy.username or None, password=proxy.password or None,
+        rdns=True, keepalive_timeout=_KEEPALIVE_SECONDS, limit=32,
+    )  # fmt: skip
 
 
 async def _tunnel_by_connect(url: RemoteUrl, proxy: RemoteUrl, address: str) -> socket.socket:

@@ -12,6 +12,7 @@ import pytest
 
 from headrace.core.clock import SystemClock
 from headrace.core.egress import Egress, EgressPolicy, Trust, parse_url
+from headrace.source.oci import transport
 from headrace.source.oci.credentials import PLAIN, Access, Credential, Keychain
 from headrace.source.oci.errors import Denied, DigestMismatch, NotFound, OciError
 from headrace.source.oci.manifest import (
@@ -229,6 +230,24 @@ async def test_a_busy_registry_gets_the_time_it_asks_for(registry: Registry, ser
     with pytest.raises(OciError, match="fewer requests"):
         await registry.tags(repository, Access(), timeout=10)
     assert not server.requests, "the host is left alone by everybody"
+
+
+async def test_what_was_found_on_the_way_to_a_registry_is_forgotten_for_those_of_later(
+    egress: Egress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_WAYS", 1)
+    registry = Registry(egress, SystemClock())
+    async with (
+        registry_server(tmp_path / "one", password=True) as one,
+        registry_server(tmp_path / "other", password=True) as other,
+    ):
+        for server in (one, other):
+            await push(registry, Repository(server.address, "org/app"), "v1", access=login(server))
+        one.requests.clear()
+        for server, asked in ((one, 2), (one, 3), (other, 3), (one, 5)):
+            repository = Repository(server.address, "org/app")
+            assert await registry.resolve(repository, "v1", login(server), timeout=10)
+            assert one.counts["HEAD manifests"] == asked
 
 
 @pytest.mark.spec("SEC-49", "SEC-50")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ssl import SSLContext
@@ -21,6 +20,7 @@ from headrace.core import secrecy
 from headrace.core.clock import Clock
 from headrace.core.egress import NO_TRUST, BodyTooLarge, Egress, EgressDenied, RemoteUrl, Trust, UrlRefused, parse_url
 from headrace.core.limits import KIB
+from headrace.core.recent import Recent
 from headrace.core.tls import context, unverified_context
 from headrace.source.oci import challenge as challenges
 from headrace.source.oci.challenge import Challenge
@@ -35,6 +35,8 @@ _BACKOFF = 0.5
 """Seconds before the second attempt when the registry does not say how long to wait; twice as long before the next."""
 _PATIENCE = 3600.0
 """Most seconds that a registry is left alone because it asks for that: it must not put off its objects for days."""
+_WAYS = 1024
+"""Ways of which is remembered what was found on them."""
 _CONTEXTS = 64
 _ERROR_BODY = 64 * KIB
 _ERROR_TEXT = 256
@@ -71,10 +73,10 @@ class Transport:
         self._egress = egress
         self._clock = clock
         self._tokens = Tokens(egress, clock, trusted_hosts=trusted_token_hosts)
-        self._challenges: dict[Way, Challenge] = {}
-        self._plain: dict[Way, bool] = {}
-        self._contexts: OrderedDict[tuple[Trust, bool], SSLContext] = OrderedDict()
-        self._patience: dict[Way, float] = {}
+        self._challenges: Recent[Way, Challenge] = Recent(_WAYS)
+        self._plain: Recent[Way, bool] = Recent(_WAYS)
+        self._contexts: Recent[tuple[Trust, bool], SSLContext] = Recent(_CONTEXTS)
+        self._patience: Recent[Way, float] = Recent(_WAYS)
 
     def deadline(self, timeout: float) -> float:
         """The deadline of calls that may take so many seconds together."""
@@ -120,10 +122,10 @@ class Transport:
     # -- patience ------------------------------------------------------------------------------------------------
 
     async def _be_patient(self, call: Call) -> None:
-        until = self._patience.get(call.way, 0.0)
+        until = self._patience.get(call.way) or 0.0
         left = until - self._clock.monotonic()
         if left <= 0:
-            self._patience.pop(call.way, None)
+            self._patience.drop(call.way)
         elif until >= call.deadline:
             text = f"registry '{call.repository.host}' asks for fewer requests: next in {left:.0f}s"
             raise OciError(text, status=429, retry_after=left)
@@ -136,7 +138,7 @@ class Transport:
             return None
         asked = retry_after(response.headers.get("Retry-After", ""))
         if asked is not None:
-            self._patience[call.way] = self._clock.monotonic() + asked
+            self._patience.put(call.way, self._clock.monotonic() + asked)
         wait = _BACKOFF * 2 ** (attempt - 1) if asked is None else asked
         too_late = self._clock.monotonic() + wait >= call.deadline
         return None if attempt == _ATTEMPTS or too_late else wait
@@ -154,7 +156,7 @@ class Transport:
         await stack.aclose()
         if found is None:
             raise Denied(f"registry '{call.repository.host}' denies access to '{call.repository}'", status=401)
-        self._challenges[call.way] = found
+        self._challenges.put(call.way, found)
         self._tokens.forget(self._asking(call, registry))
         renewed = await self._authorization(call, registry)
         if not renewed or (renewed == authorization and found.scheme == "basic"):
@@ -190,9 +192,7 @@ class Transport:
         key = access.trust, unverified
         made = self._contexts.get(key)
         if made is None:
-            made = self._contexts[key] = unverified_context() if unverified else context(access.trust)
-            if len(self._contexts) > _CONTEXTS:
-                self._contexts.popitem(last=False)
+            made = self._contexts.put(key, unverified_context() if unverified else context(access.trust))
         return made
 
     # -- which scheme --------------------------------------------------------------------------------------------
@@ -203,13 +203,14 @@ class Transport:
         secure = parse_url(f"https://{server}/")
         if not (access.insecure or call.repository.is_loopback):
             return secure
-        if call.way not in self._plain:
-            self._plain[call.way] = not await self._speaks_tls(secure, call)
-        return parse_url(f"http://{server}/") if self._plain[call.way] else secure
+        plain = self._plain.get(call.way)
+        if plain is None:
+            plain = self._plain.put(call.way, not await self._speaks_tls(secure, call))
+        return parse_url(f"http://{server}/") if plain else secure
 
     def _forget_scheme(self, server: str) -> None:
         """After a failure the question is asked again: another server may be there now."""
-        self._plain = {key: plain for key, plain in self._plain.items() if key[0] != server}
+        self._plain.drop_where(lambda way: way[0] == server)
 
     async def _speaks_tls(self, root: RemoteUrl, call: Call) -> bool:
         """A certificate that is refused is one all the same: no reason to go on without (SEC-31)."""
