@@ -101,6 +101,7 @@ def _parsed(text: str, scheme: str) -> RemoteUrl:
         url = URL(f"{scheme}://{location}", encoded=True)
         user = URL(f"{scheme}://{userinfo}@host") if userinfo else URL(f"{scheme}://host")
         port = url.explicit_port or _PORTS[scheme]
+        _ = url.host  # decoded now: `xn--a` stands for nothing, which whoever shows it would stumble over
     except (ValueError, TypeError):
         raise UrlRefused("URL is refused: its host or port is not valid") from None
     host, username = (url.raw_host or "").lower(), user.user or ""
@@ -228,7 +229,7 @@ class Egress:
         limit = self.limits.body_bytes if body_limit is None else body_limit
         async with self.stream(method, url, headers=headers, secret_headers=secret_headers, body=body, tls=tls,
                                proxy=proxy, timeout=timeout, follow=follow) as response:  # fmt: skip
-            content = await _read(response, limit)
+            content = await read_body(response, limit)
             return Answer(response.status, response.headers, content, str(response.url))
 
     @contextlib.asynccontextmanager
@@ -435,8 +436,8 @@ async def _ask_to_connect(connection: socket.socket, url: RemoteUrl, proxy: Remo
         raise ConnectionError(f"proxy '{proxy.host}' failed: it answered {status.decode('ascii', 'replace')}")
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body, up to `limit` bytes; the rest is never drained (SEC-05)."""
+async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, up to `limit` bytes; the rest is never drained (SEC-05). Raises BodyTooLarge."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in response.content.iter_any():

@@ -16,11 +16,11 @@ from urllib.parse import parse_qsl, quote
 import aiohttp
 
 from headrace.core.clock import Clock
-from headrace.core.egress import RemoteUrl, parse_url
+from headrace.core.egress import RemoteUrl, parse_url, read_body
 from headrace.core.sigv4 import encoded_query
 from headrace.core.xml import XmlRefused, parse_xml, text_at
 from headrace.source.bucket.errors import BucketError, BucketNotFound, ObjectNotFound, shown, told
-from headrace.source.bucket.storage import LISTING_BYTES, Listed, Opened, Way, body_of, error_body, plain_etag
+from headrace.source.bucket.storage import LISTING_BYTES, Listed, Opened, Way, error_body, plain_etag
 
 _VERSION = "2021-12-02"
 _CONTAINER = re.compile(r"\$root|\$web|[a-z0-9](?:-?[a-z0-9])+")
@@ -101,7 +101,7 @@ class AzureStorage:
             async with self._get(quote(self._container, safe="$"), query) as response:
                 if response.status != 200:
                     raise await self._failure(response, "")
-                return _listing(await body_of(response, LISTING_BYTES))
+                return _listing(await read_body(response, LISTING_BYTES))
 
     @contextlib.asynccontextmanager
     async def open(self, listed: Listed) -> AsyncIterator[Opened]:

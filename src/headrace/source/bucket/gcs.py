@@ -11,10 +11,10 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from headrace.core.egress import RemoteUrl, parse_url
+from headrace.core.egress import RemoteUrl, parse_url, read_body
 from headrace.core.sigv4 import encoded_query
 from headrace.source.bucket.errors import BucketError, BucketNotFound, ObjectNotFound, shown, told
-from headrace.source.bucket.storage import LISTING_BYTES, Listed, Opened, Way, body_of, error_body
+from headrace.source.bucket.storage import LISTING_BYTES, Listed, Opened, Way, error_body
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class GcsStorage:
             async with self._way.get(self._url(self._base, query), self._headers) as response:
                 if response.status != 200:
                     raise await self._failure(response, "")
-                return _decoded(await body_of(response, LISTING_BYTES), _Page)
+                return _decoded(await read_body(response, LISTING_BYTES), _Page)
 
     @contextlib.asynccontextmanager
     async def open(self, listed: Listed) -> AsyncIterator[Opened]:
@@ -107,7 +107,7 @@ class GcsStorage:
         async with self._way.get(url, self._headers) as response:
             if response.status != 200:
                 raise await self._failure(response, key)
-            return _listed(_decoded(await body_of(response, LISTING_BYTES), _Item))
+            return _listed(_decoded(await read_body(response, LISTING_BYTES), _Item))
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{quote(key, safe='')}"

@@ -12,11 +12,11 @@ from xml.etree.ElementTree import Element
 import aiohttp
 
 from headrace.core.clock import Clock
-from headrace.core.egress import RemoteUrl, parse_url
+from headrace.core.egress import RemoteUrl, parse_url, read_body
 from headrace.core.sigv4 import AwsKeys, encoded_query, sign
 from headrace.core.xml import XmlRefused, parse_xml, text_at
 from headrace.source.bucket.errors import BucketError, BucketNotFound, ObjectNotFound, shown, told
-from headrace.source.bucket.storage import LISTING_BYTES, Listed, Opened, Way, body_of, error_body, plain_etag
+from headrace.source.bucket.storage import LISTING_BYTES, Listed, Opened, Way, error_body, plain_etag
 
 DEFAULT_REGION = "us-east-1"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{1,254}")
@@ -78,7 +78,7 @@ class S3Storage:
             async with self._get("", query) as response:
                 if response.status != 200:
                     raise await self._failure(response, "")
-                return _parsed(await body_of(response, LISTING_BYTES))
+                return _parsed(await read_body(response, LISTING_BYTES))
 
     @contextlib.asynccontextmanager
     async def open(self, listed: Listed) -> AsyncIterator[Opened]:

@@ -85,19 +85,6 @@ def _context(trust: Trust) -> ssl.SSLContext:
     return tls.context(trust)
 
 
-async def body_of(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body up to `limit` bytes. Raises BucketError when it is larger."""
-    from headrace.source.bucket.errors import BucketError
-
-    data = bytearray()
-    async for chunk in response.content.iter_any():
-        data += chunk
-        if len(data) > limit:
-            response.close()
-            raise BucketError(f"the answer of '{response.url.host}' is larger than {limit} bytes")
-    return bytes(data)
-
-
 async def error_body(response: aiohttp.ClientResponse) -> bytes:
     """The beginning of the body of an error."""
     return await response.content.read(_ERROR_BYTES)

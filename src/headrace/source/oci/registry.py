@@ -26,7 +26,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from headrace.core.clock import Clock
-from headrace.core.egress import Egress
+from headrace.core.egress import Egress, read_body
 from headrace.core.limits import MIB, UNPACK
 from headrace.source.oci.credentials import Access
 from headrace.source.oci.errors import DigestMismatch, NotFound, OciError
@@ -41,7 +41,7 @@ from headrace.source.oci.reference import (
     is_digest,
     matches,
 )
-from headrace.source.oci.transport import Call, Transport, failure, read, told
+from headrace.source.oci.transport import Call, Transport, failure, told
 
 MANIFEST_BYTES = 4 * MIB
 """The largest manifest: what the distribution specification asks registries to take."""
@@ -94,7 +94,7 @@ class Registry:
             async with self._transport.stream(call) as response:
                 if response.status != 200:
                     raise await failure(response, repository.named(reference))
-                body = await read(response, MANIFEST_BYTES)
+                body = await read_body(response, MANIFEST_BYTES)
                 stated = response.headers.get("Docker-Content-Digest", "")
                 media_type = _media_type(response.headers, body)
         wanted = reference if is_digest(reference) else _digest_or_empty(stated) or digest_of(body)
@@ -151,7 +151,7 @@ class Registry:
                 async with self._transport.stream(call) as response:
                     if response.status != 200:
                         raise await failure(response, f"{repository}: tags cannot be listed")
-                    body = await read(response, _PAGE_BYTES)
+                    body = await read_body(response, _PAGE_BYTES)
                     following = _next_page(response.headers.getall("Link", []))
             found += _tags_of(body)
             if len(found) > limit:
@@ -174,7 +174,7 @@ class Registry:
                 answered = response.status == 200 and response.content_type == INDEX
                 if response.status not in (200, 400, 404, 405, 501):
                     raise await failure(response, f"{repository.named(digest)}: referrers cannot be listed")
-                body = await read(response, MANIFEST_BYTES) if answered else b""
+                body = await read_body(response, MANIFEST_BYTES) if answered else b""
         if answered:
             index = Content(Descriptor(INDEX, digest_of(body), len(body)), body).index()
         else:

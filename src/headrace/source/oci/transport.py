@@ -18,7 +18,17 @@ from yarl import URL
 
 from headrace.core import secrecy
 from headrace.core.clock import Clock
-from headrace.core.egress import NO_TRUST, BodyTooLarge, Egress, EgressDenied, RemoteUrl, Trust, UrlRefused, parse_url
+from headrace.core.egress import (
+    NO_TRUST,
+    BodyTooLarge,
+    Egress,
+    EgressDenied,
+    RemoteUrl,
+    Trust,
+    UrlRefused,
+    parse_url,
+    read_body,
+)
 from headrace.core.limits import KIB
 from headrace.core.recent import Recent
 from headrace.core.tls import context, unverified_context
@@ -117,7 +127,7 @@ class Transport:
     async def request(self, call: Call, body_limit: int) -> tuple[aiohttp.ClientResponse, bytes]:
         """As `stream`, with the body read. Raises BodyTooLarge besides."""
         async with self.stream(call) as response:
-            return response, await read(response, body_limit)
+            return response, await read_body(response, body_limit)
 
     # -- patience ------------------------------------------------------------------------------------------------
 
@@ -281,17 +291,6 @@ def _joined(registry: RemoteUrl, target: str) -> RemoteUrl:
     return url
 
 
-async def read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body, never more than `limit` bytes of it (SEC-05). Raises BodyTooLarge."""
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > limit:
-            response.close()
-            raise BodyTooLarge(f"the answer of '{response.url.host}' is larger than {limit} bytes")
-    return bytes(body)
-
-
 def retry_after(value: str) -> float | None:
     """The seconds of a Retry-After header, an hour at the most; None for none, and for dates, which few registries
     send."""
@@ -303,7 +302,7 @@ async def failure(response: aiohttp.ClientResponse, what: str) -> OciError:
     """The error that an answer tells of, with what the registry says of it."""
     text = ""
     with contextlib.suppress(BodyTooLarge, aiohttp.ClientError, asyncio.TimeoutError):
-        text = _told_by_registry(await read(response, _ERROR_BODY))
+        text = _told_by_registry(await read_body(response, _ERROR_BODY))
     message = f"{what}: {text or f'the registry answered with status {response.status}'}"
     wait = retry_after(response.headers.get("Retry-After", ""))
     kinds = {404: NotFound, 401: Denied, 403: Denied}
