@@ -212,6 +212,7 @@ class Runtime:
             )  # fmt: skip
             policy = await self._egress_policy(clusters)
             toolbox = await stack.enter_async_context(self._toolbox(store, policy))
+            await toolbox.check()
             egress = Egress(policy)
             stack.push_async_callback(egress.close)
             applied = AppliedStore(self._state / "applied.sqlite")

@@ -37,11 +37,13 @@ from headrace.cluster import ClusterError, ControlPlaneMissing, EmbeddedCluster
 from headrace.core import log
 from headrace.core.clock import SystemClock, rfc3339_micro
 from headrace.core.duration import format_duration, parse_duration
+from headrace.core.programs import ProgramNotBuilt
 from headrace.edge.git_server import USER, git_application
 from headrace.edge.listen import free_port, serve
 from headrace.kube.client import Client
 from headrace.kube.config import ClientConfig, load_kubeconfig
 from headrace.settings import Settings, load
+from headrace.toolbox import Toolbox
 
 _SETTLE_SECONDS = 5.0
 """How long a failure has to stand with nothing moving before `--once` takes it for the end."""
@@ -80,9 +82,11 @@ class Home:
 async def up(options: UpOptions) -> int:
     """Run until interrupted, or with `--once` until the delivery has settled. Returns OK, FAILED or TIMED_OUT.
 
-    Raises CommandError(REFUSED) beside another `up`, CommandError(USAGE) on a source that is none.
+    Raises CommandError(REFUSED) beside another `up`, CommandError(USAGE) on a source that is none, CommandError(FAILED)
+    without a toolbox that is fit.
     """
     _check(options)
+    await _check_toolbox()
     with _home(options) as home, _logging(options, home):
         async with _cluster(home) as cluster:
             config = load_kubeconfig(cluster.kubeconfig, trusted=True)
@@ -97,6 +101,15 @@ def _check(options: UpOptions) -> None:
         raise CommandError(f"--interval: {error}", USAGE) from None
     if not is_url(options.source) and not Path(options.source).is_dir():
         raise CommandError(f"'{options.source}' is neither a directory nor an http(s) URL", USAGE)
+
+
+async def _check_toolbox() -> None:
+    """The engine would look at it too, but only when the cluster has been started."""
+    try:
+        async with Toolbox(size=1) as toolbox:
+            await toolbox.check()
+    except ProgramNotBuilt as error:
+        raise CommandError(str(error), FAILED) from None
 
 
 def is_url(source: str) -> bool:

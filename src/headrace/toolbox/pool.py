@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from headrace.toolbox.binary import find_toolbox
+from headrace.toolbox.binary import VARIABLE, ToolboxUnfit, find_toolbox
 from headrace.toolbox.child import Answer, Child, start_child
 from headrace.toolbox.errors import ToolboxCrashed, ToolboxError
 from headrace.toolbox.messages import (
@@ -28,6 +28,7 @@ from headrace.toolbox.messages import (
     NotationResult,
     SemverMatch,
 )
+from headrace.toolbox.versions import differences
 
 MIB = 1024 * 1024
 _STOP_GRACE = 1.0
@@ -38,6 +39,8 @@ _NETWORK_ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_CONFIG_NOSYSTEM": "1",
 }
+_CHECK_SECONDS = 30.0
+"""How long the first child may take to start and to tell its versions."""
 _CHECK_EVERY = 8
 """Builds between two looks at a child's memory."""
 
@@ -46,7 +49,7 @@ class _Group:
     """Children of one kind, started when they are first needed. Each runs one build at a time."""
 
     def __init__(self, binary: Path, size: int, arguments: list[str], environment: Mapping[str, str]) -> None:
-        self._binary = binary
+        self.binary = binary
         self._size = size
         self._arguments = arguments
         self._environment = environment
@@ -101,7 +104,7 @@ class _Group:
             candidates = [child for child in usable if not (free and child.building)]
             idle = any(child.load == 0 for child in candidates)
             if not candidates or (len(usable) < self._size and not idle):
-                child = await start_child(self._binary, self._arguments, self._environment)
+                child = await start_child(self.binary, self._arguments, self._environment)
                 self._children.append(child)
                 return child
             return min(candidates, key=lambda child: (child.building, child.load))
@@ -272,6 +275,16 @@ class Toolbox:
         """Versions of the libraries in the binary."""
         header, _ = await self._call("version", {}, b"", timeout)
         return msgspec.json.decode(header.result, type=dict[str, str])
+
+    async def check(self) -> None:
+        """Return when a child runs and holds the libraries that it should. Raises ToolboxUnfit."""
+        cure = f"run `make build`, or correct {VARIABLE}"
+        try:
+            wrong = differences(await self.version(timeout=_CHECK_SECONDS))
+        except (ToolboxError, OSError, msgspec.MsgspecError) as error:
+            raise ToolboxUnfit(f"{self._running().binary} does not work as a toolbox: {error}: {cure}") from None
+        if wrong:
+            raise ToolboxUnfit(f"{self._running().binary} is of another version: {', '.join(wrong)}: {cure}")
 
     async def ping(self, *, timeout: float | None = None) -> None:
         """Return when a child answers."""
