@@ -25,7 +25,7 @@ class EngineSettings:
     """Seconds that runs get to finish after the engine was told to stop: less than a Pod's default of 30."""
     stall_threshold: float = 0.1
     """Seconds that the event loop may be blocked before it is counted and logged (REL-40)."""
-    traces: int = 10
+    traces: int = 5
     """Runs whose traces are kept, per object."""
     namespaces: tuple[str, ...] = ()
     """Namespaces that are watched; empty for all."""

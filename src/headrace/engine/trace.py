@@ -46,8 +46,14 @@ class Traces:
         self._rings: dict[Reference, deque[Trace]] = {}
 
     def add(self, trace: Trace) -> None:
-        """Keep a trace; the oldest of its object makes room."""
-        self._rings.setdefault(trace.reference, deque(maxlen=self._size)).append(trace)
+        """Keep a trace; the oldest of its object makes room.
+
+        What was read is most of a trace, and is kept of the last run only: it is what the object is subscribed to.
+        """
+        ring = self._rings.setdefault(trace.reference, deque(maxlen=self._size))
+        if ring:
+            ring[-1] = msgspec.structs.replace(ring[-1], reads=())
+        ring.append(trace)
 
     def of(self, reference: Reference) -> tuple[Trace, ...]:
         """The traces of an object, newest first."""

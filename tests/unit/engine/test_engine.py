@@ -1341,3 +1341,17 @@ async def test_states_and_traces_are_json(world: World) -> None:
         trace = msgspec.json.decode(msgspec.json.encode(world.engine.traces(A)[0]))
         assert [step["name"] for step in trace["steps"]] == ["build"]
         assert world.engine.state(A).readers == (B,)  # type: ignore[union-attr]
+
+
+async def test_of_old_runs_less_is_kept(world: World) -> None:
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        await scope.read(config_map("values"), key("x"))
+        return await succeed(obj, scope)
+
+    world.things.default = reconcile
+    async with world.running():
+        for number in range(world.settings.traces + 2):
+            await world.put(A, spec={"text": str(number)})
+        traces = world.engine.traces(A)
+        assert len(traces) == world.settings.traces
+        assert [len(trace.reads) for trace in traces] == [1] + [0] * (world.settings.traces - 1)
