@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from headrace.kube.deep import TOO_DEEP, elements, members
 from headrace.kube.resource import Resource
 from headrace.model.objects import LiveObject, ManagedField, Metadata
 from headrace.model.reference import MANAGEMENT_CLUSTER, Reference, split_api_version
@@ -50,7 +51,10 @@ def decode_object(
     """One object. With `resource`, its group, kind and version count: items of a list carry none, and those
     of PartialObjectMetadata are others. Raises msgspec.DecodeError or ValidationError on what is no
     object."""
-    envelope = _envelope.decode(raw)
+    try:
+        envelope = _envelope.decode(raw)
+    except RecursionError:
+        raise msgspec.DecodeError(TOO_DEEP) from None
     if resource is not None:
         group, kind, api_version = resource.group, resource.kind, resource.api_version
     else:
@@ -63,7 +67,12 @@ def decode_object(
 
 def decode_list(body: bytes) -> ObjectList:
     """The envelope of a list. Raises msgspec.DecodeError or ValidationError."""
-    return _list.decode(body)
+    try:
+        return _list.decode(body)
+    except RecursionError:
+        found = members(body)
+        items = [msgspec.Raw(item) for item in elements(found.get("items", b"[]"))]
+        return ObjectList(msgspec.json.decode(found.get("metadata", b"{}"), type=ListMetadata), items)
 
 
 def decode_items(

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 import msgspec
 
 from headrace.kube.client import JSON, PARTIAL_OBJECT, Client
+from headrace.kube.deep import members
 from headrace.kube.errors import Unreachable, error_from_event
 from headrace.kube.lines import LineSplitter
 from headrace.kube.objects import Envelope, decode_object
@@ -106,7 +107,7 @@ async def watch(
 
 def _decode(line: bytes, cluster: str, resource: Resource, partial: bool) -> Event:
     try:
-        event = _event.decode(line)
+        event = _decoded(line)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise Unreachable(f"the watch of {resource.plural} sent something that is no event") from None
     raw = bytes(event.object)
@@ -121,6 +122,15 @@ def _decode(line: bytes, cluster: str, resource: Resource, partial: bool) -> Eve
         log.warning("left out an event that cannot be decoded", extra={"kind": resource.kind, "error": str(error)})
         return Event("BOOKMARK", "")
     return Event(event.type, live.metadata.resource_version, live)
+
+
+def _decoded(line: bytes) -> _WatchEvent:
+    try:
+        return _event.decode(line)
+    except RecursionError:
+        found = members(line)
+        kind = msgspec.json.decode(found.get("type", b'""'), type=str)
+        return _WatchEvent(kind, msgspec.Raw(found.get("object", b"null")))
 
 
 def _bookmark(raw: bytes) -> Event:
