@@ -58,13 +58,13 @@ ANY_KIND = "*"
 def encrypted_kinds(root: Path) -> frozenset[str]:
     """The kinds besides Secret of which something below a directory is encrypted; ANY_KIND for what does not tell its
     own, as a patch may."""
-    import yaml
+    from headrace.core.documents import YamlRefused, load_documents
 
     found = set()
     for file in encrypted_files(root):
         try:
-            documents = list(yaml.load_all(file.read_bytes(), Loader=yaml.CSafeLoader))
-        except yaml.YAMLError:
+            documents = load_documents(file.read_bytes())
+        except YamlRefused:
             return frozenset({ANY_KIND})
         kinds = [str(d.get("kind", ENCRYPTED)) for d in documents if isinstance(d, dict) and "sops" in d]
         found |= {ANY_KIND if kind.startswith(ENCRYPTED) else kind for kind in kinds}
@@ -88,9 +88,11 @@ def mask_file(path: Path) -> None:
     """Rewrite a file with its encrypted objects masked. One that is no YAML is left as it is: the build says so."""
     import yaml
 
+    from headrace.core.documents import YamlRefused, load_documents
+
     try:
-        documents = list(yaml.load_all(path.read_bytes(), Loader=yaml.CSafeLoader))
-    except yaml.YAMLError:
+        documents = load_documents(path.read_bytes())
+    except YamlRefused:
         return
     shown = [mask_object(d) if isinstance(d, dict) and "sops" in d else d for d in documents]
     path.chmod(0o600)  # trees of artifacts are read-only

@@ -158,10 +158,10 @@ def _number(octets: bytes) -> int:
     """An octal number, or the binary form of GNU tar for large ones."""
     if octets[0] & 0x80:
         return int.from_bytes(bytes([octets[0] & 0x7F]) + octets[1:], "big")
-    try:
-        return int(octets.strip(b" \0") or b"0", 8)
-    except ValueError:
-        raise BadTar("this is no tar archive, or it is damaged: a header holds no number") from None
+    digits = octets.strip(b" \0")
+    if digits.strip(b"01234567"):
+        raise BadTar("this is no tar archive, or it is damaged: a header holds no number")
+    return int(digits or b"0", 8)
 
 
 def _decimal(text: str) -> int:

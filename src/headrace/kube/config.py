@@ -88,7 +88,11 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     trusted: bool = True
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.server)
+        try:
+            parts = urlsplit(self.server)
+            _ = parts.port
+        except ValueError:
+            raise ConfigError("invalid server: its host or port is not valid") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"invalid server '{self.server[:253]}': not an http or https URL")
         if parts.username is not None or parts.query or parts.fragment:

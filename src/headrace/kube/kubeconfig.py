@@ -338,7 +338,8 @@ def _parse(raw: bytes, *, aliases: bool = True) -> object:
         # Not the text of the error: it quotes the document, which holds credentials.
         mark = error.problem_mark
         raise ConfigError(f"the kubeconfig is not valid YAML (line {mark.line + 1 if mark else '?'})") from None
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        # A tag such as !!timestamp on what is none.
         raise ConfigError("the kubeconfig is not valid YAML") from None
 
 
@@ -373,7 +374,11 @@ def _base64(text: str, what: str) -> bytes:
 def _proxy(url: str) -> str:
     if not url:
         return ""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
         raise ConfigError("proxy-url of the kubeconfig is not an http or https URL (SOCKS is not supported)")
     return url

@@ -78,11 +78,11 @@ def masked(before: str, after: str) -> tuple[str, str]:
 
 def _documents(text: str) -> dict[tuple[str, int], Json]:
     """The objects of a file by what names them, those of lists too; the number tells those of one name apart."""
-    import yaml
+    from headrace.core.documents import load_documents
 
     try:
-        found = [one for document in yaml.load_all(text, Loader=yaml.CSafeLoader) for one in _objects(document)]
-    except (yaml.YAMLError, ValueError, RecursionError):
+        found = [one for document in load_documents(text) for one in _objects(document)]
+    except (ValueError, RecursionError):
         raise _Unreadable("not shown: it may hold a Secret, and is no YAML that can be read") from None
     named: dict[tuple[str, int], Json] = {}
     for one in found:

@@ -53,8 +53,11 @@ def repository(live: LiveObject | None) -> Repository | None:
 
 
 def same_url(url: str) -> str:
-    """The address in one form: without credentials, a final slash and `.git`."""
-    parts = urlsplit(url)
+    """The address in one form: without credentials, a final slash and `.git`. One that is none stays as it is."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
     host = parts.netloc.rpartition("@")[2].lower()
     return f"{parts.scheme.lower()}://{host}{parts.path.rstrip('/').removesuffix('.git')}"
 

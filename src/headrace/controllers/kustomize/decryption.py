@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
-import yaml
 
 from headrace.api.kustomization import Decryption, KustomizationSpec
 from headrace.controllers.kustomize.variables import BUILD_FAILED
 from headrace.controllers.object_data import decoded, not_found, read_data
 from headrace.core import secrecy
+from headrace.core.documents import load_documents
 from headrace.kube.errors import KubeError
 from headrace.kube.tokens import ServiceAccountTokens
 from headrace.model.errors import Retry, Stalled
@@ -126,8 +126,9 @@ class _VaultConfig(msgspec.Struct, frozen=True, gc=False):
 def _instances(text: bytes) -> tuple[_Instance, ...]:
     """The servers of a Vault ConfigMap. Raises Retry(BuildFailed) when it is not valid."""
     try:
-        return msgspec.convert(yaml.load(text, Loader=yaml.CSafeLoader), _VaultConfig).instances
-    except (yaml.YAMLError, msgspec.ValidationError):
+        [document] = load_documents(text)
+        return msgspec.convert(document, _VaultConfig).instances
+    except (ValueError, msgspec.ValidationError):
         raise Retry(BUILD_FAILED, f"failed to parse '{VAULT_CONFIG}' of the Vault ConfigMap") from None
 
 

@@ -11,6 +11,7 @@ from headrace.source.git.refs import RefTarget
 
 FLUSH = b"0000"
 DELIMITER = b"0001"
+_LENGTH = re.compile(rb"[0-9a-fA-F]{4}")
 _OID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _PEELED = "^{}"
 
@@ -39,10 +40,10 @@ def packets(data: bytes) -> Iterator[bytes]:
     """The lines, without newline; control packets come as None would: they are left out. Raises GitError."""
     position = 0
     while position < len(data):
-        try:
-            length = int(data[position : position + 4], 16)
-        except ValueError:
-            raise GitError("the server's answer is no git protocol") from None
+        prefix = data[position : position + 4]
+        if not _LENGTH.fullmatch(prefix):
+            raise GitError("the server's answer is no git protocol")
+        length = int(prefix, 16)
         if length < 4:
             position += 4
             continue
@@ -77,6 +78,7 @@ def _old_refs(lines: Iterable[bytes]) -> dict[str, RefTarget]:
         if name == "capabilities^{}" or oid == "shallow":
             continue
         _check_oid(oid)
+        _check_name(name)
         if name.endswith(_PEELED):
             tag = name.removesuffix(_PEELED)
             refs[tag] = RefTarget(refs[tag].oid if tag in refs else oid, oid)
@@ -98,10 +100,12 @@ def parse_ls_refs(data: bytes) -> dict[str, RefTarget]:
         raise GitError("the server's answer ends too early")
     refs: dict[str, RefTarget] = {}
     for line in packets(data):
-        oid, name, *attributes = line.decode("utf-8", "surrogateescape").split(" ")
+        oid, _, rest = line.decode("utf-8", "surrogateescape").partition(" ")
         if oid == "unborn":
             continue
+        name, *attributes = rest.split(" ")
         _check_oid(oid)
+        _check_name(name)
         peeled = next((item.removeprefix("peeled:") for item in attributes if item.startswith("peeled:")), "")
         if peeled:
             _check_oid(peeled)
@@ -113,3 +117,8 @@ def _check_oid(oid: str) -> None:
     """Object ids go into arguments and file names: nothing else may come as one."""
     if not _OID.fullmatch(oid):
         raise GitError("the server's answer holds an invalid object id")
+
+
+def _check_name(name: str) -> None:
+    if not name:
+        raise GitError("the server's answer holds a ref without a name")
