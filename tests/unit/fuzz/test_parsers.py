@@ -32,6 +32,7 @@ from headrace.source.git.pktline import FLUSH, packet, parse_advertisement, pars
 from headrace.source.ignore import Glob, Ignore
 from headrace.source.oci import reference as oci
 from headrace.toolbox import BuildDecryption, BuildKeys, BuildRequest, Toolbox, ToolboxError
+from headrace.toolbox.binary import ToolboxMissing, find_toolbox
 from tests.unit.fuzz.mutation import CASES, Mutator
 
 OID = "0123456789abcdef0123456789abcdef01234567"
@@ -353,15 +354,23 @@ def test_a_tag_on_what_it_does_not_fit_is_refused(tag: str) -> None:
         parse_untrusted(f"users: {tag} x".encode(), None, allow_exec=False, allow_insecure_tls=False)
 
 
+@pytest.fixture
+def binary() -> Path:
+    try:
+        return find_toolbox()
+    except ToolboxMissing as missing:
+        pytest.skip(str(missing))
+
+
 def answered(error: ToolboxError) -> bool:
     """Whether the toolbox has said what is wrong, and has not stumbled."""
     return error.code not in ("Panic", "Crashed", "Internal", "Timeout", "UnknownCall")
 
 
-async def test_manifests_in_the_toolbox(tmp_path: Path) -> None:
+async def test_manifests_in_the_toolbox(tmp_path: Path, binary: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text("resources: [app.yaml]")
     keys = BuildKeys(entries={"age.agekey": b"AGE-SECRET-KEY-1"})
-    async with Toolbox(size=1) as toolbox:
+    async with Toolbox(binary, size=1) as toolbox:
         for case in Mutator("manifests", [MANIFESTS], KUBECONFIG_TOKENS).cases(CASES // 3):
             (tmp_path / "app.yaml").write_bytes(case)
             request = BuildRequest(root=str(tmp_path), path="./", decryption=BuildDecryption())
@@ -372,8 +381,8 @@ async def test_manifests_in_the_toolbox(tmp_path: Path) -> None:
                     assert answered(error), (error.code, error.message)
 
 
-async def test_variables_and_versions_in_the_toolbox() -> None:
-    async with Toolbox(size=1) as toolbox:
+async def test_variables_and_versions_in_the_toolbox(binary: Path) -> None:
+    async with Toolbox(binary, size=1) as toolbox:
         for case in texts(
             "variables", ["a: ${b:-c}", "${a:=${b}} $x ${v:1:-1} ${v/a/b}"], ["${", ":-", "^^", "//", "#"]
         )[:CASES]:
