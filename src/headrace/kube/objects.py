@@ -15,6 +15,12 @@ from headrace.model.reference import MANAGEMENT_CLUSTER, Reference, split_api_ve
 
 log = logging.getLogger(__name__)
 
+_SHALLOW = 500
+"""Brackets that cannot lead too deep, whoever decodes the object."""
+_ROOM = 200
+"""Frames that are taken up while an object of more brackets is decoded first: what comes through here can be decoded
+again by whoever is called from further down."""
+
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -52,7 +58,7 @@ def decode_object(
     of PartialObjectMetadata are others. Raises msgspec.DecodeError or ValidationError on what is no
     object."""
     try:
-        envelope = _envelope.decode(raw)
+        envelope = _envelope.decode(raw) if raw.count(b"{") + raw.count(b"[") <= _SHALLOW else _with_room(raw, _ROOM)
     except RecursionError:
         raise msgspec.DecodeError(TOO_DEEP) from None
     if resource is not None:
@@ -63,6 +69,10 @@ def decode_object(
     metadata = envelope.metadata
     reference = Reference(group, kind, metadata.namespace, metadata.name, cluster)
     return LiveObject(reference, api_version, metadata, raw, partial)
+
+
+def _with_room(raw: bytes, frames: int) -> Envelope:
+    return _with_room(raw, frames - 1) if frames else _envelope.decode(raw)
 
 
 def decode_list(body: bytes) -> ObjectList:

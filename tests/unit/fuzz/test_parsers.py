@@ -23,9 +23,11 @@ from headrace.core.egress import UrlRefused, parse_url
 from headrace.core.limits import UnpackLimits
 from headrace.core.paths import PathRefused, safe_segments
 from headrace.core.unpack import ArchiveRefused, unpack
+from headrace.kube.deep import TOO_DEEP, elements
 from headrace.kube.errors import ConfigError
 from headrace.kube.kubeconfig import parse_untrusted
-from headrace.kube.objects import decode_object
+from headrace.kube.objects import decode_items, decode_list, decode_object
+from headrace.kube.resource import Resource
 from headrace.model.errors import Retry
 from headrace.source.git.errors import GitError
 from headrace.source.git.pktline import FLUSH, packet, parse_advertisement, parse_ls_refs
@@ -35,6 +37,7 @@ from headrace.toolbox import BuildDecryption, BuildKeys, BuildRequest, Toolbox, 
 from headrace.toolbox.binary import ToolboxMissing, find_toolbox
 from tests.unit.fuzz.mutation import CASES, Mutator
 
+RESOURCE = Resource("", "v1", "X", "xs", namespaced=True)
 OID = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -483,3 +486,42 @@ def test_addresses_of_repositories_that_are_compared() -> None:
     for case in texts("same", ["https://user:pw@host/x.git/", "ssh://git@[::1]:22/x"], ["[", "]", "@", ".git"]):
         assert isinstance(same_url(case), str)
     assert same_url("https://[host/x") == "https://[host/x"
+
+
+def deeper(frames: int, raw: bytes) -> object:
+    return deeper(frames - 1, raw) if frames else msgspec.json.decode(raw)
+
+
+def test_an_object_that_was_let_in_can_be_decoded_by_whoever_is_called_later() -> None:
+    """Otherwise one between the two depths would come out of every reader as a bug."""
+    outcomes = set()
+    for levels in range(300, 1500, 7):
+        raw = b'{"kind": "X", "metadata": {"name": "n"}, "spec": ' + b"[" * levels + b"]" * levels + b"}"
+        try:
+            decode_object(raw)
+        except msgspec.DecodeError as error:
+            assert str(error) == TOO_DEEP
+            outcomes.add("refused")
+        else:
+            deeper(100, raw)
+            outcomes.add("let in")
+    assert outcomes == {"refused", "let in"}
+
+
+def test_a_list_and_an_event_with_a_very_deep_object_hold_the_others() -> None:
+    deep = '{"metadata": {"name": "deep"}, "spec": ' + "[" * 3000 + "]" * 3000 + "}"
+    good = '{"metadata": {"name": "a \\" ] } , b"}}'
+    body = f'{{"items": [{good}, {deep},{good}], "metadata": {{"resourceVersion": "7"}}, "kind": "XList"}}'
+    listed = decode_list(body.encode())
+    assert listed.metadata.resource_version == "7"
+    objects, quarantined = decode_items(listed.items or (), RESOURCE)
+    assert ([live.metadata.name for live in objects], quarantined) == (['a " ] } , b'] * 2, 1)
+    assert [elements(text) for text in (b"[]", b"{ }", b"[1, 2]")] == [[], [], [b"1", b"2"]]
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"items": ' + b"[" * 3000, b"[" * 3000 + b"]" * 3000, b'{"a"' + b"[" * 3000 + b"]" * 3000]
+)
+def test_what_is_deep_and_no_list_is_malformed(body: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        decode_list(body)
