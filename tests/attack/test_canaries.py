@@ -148,9 +148,12 @@ def _get(url: str) -> bytes:
 
 
 @pytest.fixture
-async def planted(world: World, cluster: ControlPlane, tmp_path: Path) -> AsyncIterator[Planted]:
-    """`headrace run` for the namespace, as talkative as can be; all that it keeps is below one directory."""
-    home, receiver, port = tmp_path / "home", EventReceiver(), free_port()
+async def planted(
+    world: World, cluster: ControlPlane, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Planted]:
+    """`headrace run` for the namespace, as talkative as can be; all that it keeps is below one directory, whose name is
+    short enough for a Unix socket."""
+    home, receiver, port = tmp_path_factory.mktemp("canaries"), EventReceiver(), free_port()
     await receiver.start()
     headrace = CommandLine(home, cluster.kubeconfig)
     headrace.env |= {"RUNTIME_NAMESPACE": world.namespace, "TMPDIR": str(home / "tmp")}

@@ -332,8 +332,11 @@ def deliveries() -> str:
 
 @pytest.mark.timeout(400)
 @pytest.mark.spec("SEC-57")
-async def test_the_engine_may_do_what_a_delivery_of_all_kinds_takes_and_no_more(tmp_path: Path) -> None:
-    async with upstreams(tmp_path) as served, installation(tmp_path) as installed:
+async def test_the_engine_may_do_what_a_delivery_of_all_kinds_takes_and_no_more(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # A Unix socket needs a short name.
+    async with upstreams(tmp_path) as served, installation(tmp_path_factory.mktemp("posture")) as installed:
         await installed.apply(WIDGETS)
         keys = served.s3.keys
         await installed.apply(TENANT % {"access_key": keys.access_key, "secret_key": keys.secret_key})

@@ -36,13 +36,20 @@ async def serve(app: web.Application, address: str) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def serve_unix(app: web.Application, path: Path) -> AsyncIterator[Path]:
-    """Serve `app` on a socket that only this user may connect to (mode 0600). A socket left behind is replaced."""
+    """Serve `app` on a socket that only this user may connect to (mode 0600). A socket left behind is replaced.
+
+    Raises OSError that names the path.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     bound = socket.socket(socket.AF_UNIX)
     mask = os.umask(0o177)
     try:
         bound.bind(str(path))
+    except OSError as error:
+        bound.close()
+        said = f"cannot listen on '{path}': {error} (--socket names another path, of 107 bytes at most)"
+        raise OSError(said) from None
     finally:
         os.umask(mask)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)

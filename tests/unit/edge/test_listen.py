@@ -51,3 +51,10 @@ async def test_the_socket_is_for_this_user_only_and_goes_at_the_end(tmp_path: Pa
             async with session.get("http://engine/") as answer:
                 assert await answer.text() == "here"
     assert not path.exists()
+
+
+async def test_a_path_that_is_no_socket_s_is_named_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 120)
+    with pytest.raises(OSError, match="cannot listen on '.*xxx'.*--socket names another path"):
+        async with serve_unix(web.Application(), path):
+            pass
