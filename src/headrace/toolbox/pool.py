@@ -277,14 +277,18 @@ class Toolbox:
         return msgspec.json.decode(header.result, type=dict[str, str])
 
     async def check(self) -> None:
-        """Return when a child runs and holds the libraries that it should. Raises ToolboxUnfit."""
-        cure = f"run `make build`, or correct {VARIABLE}"
+        """Return when a child runs and holds the libraries that it should. Raises ToolboxUnfit.
+
+        It is one that builds, which will be needed anyway: each takes 50 MiB.
+        """
+        group, cure = self._remote or self._running(), f"run `make build`, or correct {VARIABLE}"
         try:
-            wrong = differences(await self.version(timeout=_CHECK_SECONDS))
+            header, _ = await group.call("version", _raw({}), b"", _CHECK_SECONDS)
+            wrong = differences(msgspec.json.decode(header.result, type=dict[str, str]))
         except (ToolboxError, OSError, msgspec.MsgspecError) as error:
-            raise ToolboxUnfit(f"{self._running().binary} does not work as a toolbox: {error}: {cure}") from None
+            raise ToolboxUnfit(f"{group.binary} does not work as a toolbox: {error}: {cure}") from None
         if wrong:
-            raise ToolboxUnfit(f"{self._running().binary} is of another version: {', '.join(wrong)}: {cure}")
+            raise ToolboxUnfit(f"{group.binary} is of another version: {', '.join(wrong)}: {cure}")
 
     async def ping(self, *, timeout: float | None = None) -> None:
         """Return when a child answers."""

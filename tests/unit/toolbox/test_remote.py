@@ -54,3 +54,17 @@ async def test_a_local_repository_is_no_remote_base(networked: Toolbox, tree, tm
     root = tree({"kustomization.yaml": f"resources: ['file://{repository}//?ref=main']\n"})
     with pytest.raises(ToolboxError, match="transport 'file' not allowed"):
         await networked.build(BuildRequest(root=root, allow_remote=True))
+
+
+async def test_the_check_at_the_start_starts_the_child_that_builds_and_no_other(
+    binary: Path, tmp_path: Path
+) -> None:
+    folder, scratch = tmp_path / "folder", tmp_path / "scratch"
+    folder.mkdir()
+    scratch.mkdir()
+    (folder / "a.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n")
+    async with Toolbox(binary, network=scratch) as pool:
+        await pool.check()
+        (child,) = pool.pids
+        await pool.build(BuildRequest(root=str(folder), path=".", allow_remote=True))
+        assert pool.pids == [child]
