@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import os
 import socket
+from asyncio import sslproto
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,7 @@ from headrace.toolbox import Toolbox
 log = logging.getLogger(__name__)
 
 LEASE = "headrace-leader-election"
+_TLS_BUFFER = 32 * 1024
 _GC_THRESHOLD = 50_000
 """Allocations between two collections: with Structs outside of the collector there is little for it to find."""
 
@@ -204,6 +206,7 @@ class Runtime:
     @contextlib.asynccontextmanager
     async def _made(self) -> AsyncIterator[Parts]:
         """All parts, each closed when the context is left, the last one first."""
+        _keep_buffers_small()
         async with contextlib.AsyncExitStack() as stack:
             store = await asyncio.to_thread(self._make_store)
             clusters = await stack.enter_async_context(
@@ -426,6 +429,12 @@ def advertised(address: str, listening: str) -> str:
     if host in ("0.0.0.0", "::"):
         host = os.environ.get("HOSTNAME", "") or socket.gethostname()
     return f"{host or 'localhost'}:{port}"
+
+
+def _keep_buffers_small() -> None:
+    """asyncio holds 256 KiB for each TLS connection, in which a read is put; two records of TLS are enough, and with
+    sixty-four connections, and one for each watch, that is twenty megabytes less."""
+    sslproto.SSLProtocol.max_size = _TLS_BUFFER
 
 
 def _settle_memory() -> None:

@@ -32,7 +32,8 @@ from headrace.toolbox.versions import differences
 
 MIB = 1024 * 1024
 _STOP_GRACE = 1.0
-_ENVIRONMENT = {"PATH": "", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+_ENVIRONMENT = {"PATH": "", "HOME": "/nonexistent", "LANG": "C.UTF-8", "GOGC": "50"}
+"""Collected twice as often as Go does by itself: a child works for milliseconds and stays for days."""
 _NETWORK_ENVIRONMENT = {
     **_ENVIRONMENT,
     "PATH": "/usr/local/bin:/usr/bin:/bin",
