@@ -31,6 +31,7 @@ from headrace.engine.trace import ObjectState
 from headrace.engine.wakeups import wakeup
 from headrace.kube.errors import KubeError
 from headrace.model.objects import LiveObject
+from headrace.model.outcome import Outcome
 from headrace.model.reference import MANAGEMENT_CLUSTER, Reference
 from headrace.model.scope import StatusWriter
 from headrace.model.trace import LAST, RETRY, REVISION, Cause, Lane, Trace, moved
@@ -183,15 +184,15 @@ class Engine:
         self._metrics.queued(len(self._queue), running, len(self._runs) - running)
 
     def _start(self, entry: Entry) -> None:
-        self._runner.begin(entry)
+        first = self._runner.begin(entry)
         self._metrics.picked(entry.lane, self._clock.monotonic() - entry.since)
-        task = self._spawn(self._run(entry), name=f"run {entry.reference}")
+        task = self._spawn(self._run(entry, first), name=f"run {entry.reference}")
         self._runs.add(task)
         task.add_done_callback(self._runs.discard)
 
-    async def _run(self, entry: Entry) -> None:
+    async def _run(self, entry: Entry, first: Outcome | None) -> None:
         try:
-            await self._runner.run(entry)
+            await self._runner.run(entry, first)
         except Exception:
             log.exception("internal error", extra={"object": str(entry.reference)})
             self._queue.schedule(entry.reference, self._settings.max_retry_delay, RETRY, Cause("retry"))

@@ -52,29 +52,26 @@ class Looks:
         """When (seconds since the epoch) an object was last seen to need no run."""
         return self._last.get(reference)
 
-    def due(self, entry: Entry) -> bool:
-        """Whether an object is woken by its interval alone and can be looked at."""
-        return entry.causes == BY_INTERVAL and entry.reference in self._pending
+    def claim(self, entry: Entry) -> Outcome | None:
+        """The outcome to look at first, for an object that its interval alone has woken. Whoever claims it leaves it
+        again when it still stands; with a run it is over."""
+        left = self._pending.pop(entry.reference, None)
+        return left if entry.causes == BY_INTERVAL else None
 
-    def withdraw(self, reference: Reference) -> None:
-        """The object is run: what the run before has left is over."""
-        self._pending.pop(reference, None)
+    async def stands(self, entry: Entry, outcome: Outcome) -> bool:
+        """Whether what the last run has left still stands, so that no run is needed.
 
-    async def spares(self, entry: Entry) -> Outcome | None:
-        """The outcome that still stands, so that no run is needed; None when there has to be one.
-
-        Called with a slot held, which is given back for the time of the look: with an outcome it stays given back.
+        Called with a slot held, which is given back for the time of the look: if it stands it stays given back.
         """
         services, started = self._services, self._services.clock.monotonic()
-        outcome = self._pending[entry.reference]
         services.slots.give(entry.lane)
         unchanged = await self._unchanged(entry.reference, outcome)
-        if unchanged or self._stopped:
+        if unchanged:
             self._last[entry.reference] = services.clock.now()
             services.metrics.looked(entry.reference, services.clock.monotonic() - started)
-            return outcome
-        await services.slots.take(services.slots.ask(entry.lane))
-        return None
+        elif not self._stopped:
+            await services.slots.take(services.slots.ask(entry.lane))
+        return unchanged or self._stopped
 
     async def _unchanged(self, reference: Reference, outcome: Outcome) -> bool:
         """What the look says; one that fails, or takes longer than the interval, says that a run has to see."""

@@ -122,19 +122,22 @@ class Runner:
 
     # -- one run -------------------------------------------------------------------------------------------------
 
-    def begin(self, entry: Entry) -> None:
+    def begin(self, entry: Entry) -> Outcome | None:
         """A run is about to start, with a slot held. What moves from now on is compared with what the run reads: an
-        event between here and the run's first step must not make it run twice."""
+        event between here and the run's first step must not make it run twice. Returns what is to be looked at first:
+        then the run has not begun, and what moves wakes the object."""
         self._services.slots.occupy(entry.lane)
-        if not self.looks.due(entry):
+        first = self.looks.claim(entry)
+        if first is None:
             self._services.graph.begin(entry.reference)
+        return first
 
-    async def run(self, entry: Entry) -> None:
-        """One run of one object, begun before; the slot is given back. Never raises but when cancelled."""
-        if self.looks.due(entry):
-            spared = await self.looks.spares(entry)
-            if spared is not None:
-                self._go_without(entry.reference, spared)
+    async def run(self, entry: Entry, first: Outcome | None) -> None:
+        """One run of one object, begun before, unless what `begin` gave still stands; the slot is given back. Never
+        raises but when cancelled."""
+        if first is not None:
+            if await self.looks.stands(entry, first):
+                self._go_without(entry.reference, first)
                 return
             self._services.graph.begin(entry.reference)
         live = self.freshest.get(entry.reference)
@@ -142,7 +145,6 @@ class Runner:
             self._services.slots.give(entry.lane)
             self._do_without(entry, live)
             return
-        self.looks.withdraw(entry.reference)
         scope = RunScope(live, entry, self._services)
         self.scopes[entry.reference] = scope
         try:
@@ -412,6 +414,7 @@ class Runner:
             self._wake(freed, Cause("changed", reference, "dependency cycle"))
 
     def _await_interval(self, reference: Reference, outcome: Outcome) -> None:
+        self.looks.leave(reference, outcome)
         settings = self._services.settings
         after = max(outcome.after or 0.0, settings.min_interval if outcome.jitter else 0.0)
         spread = self._random.spread(after, settings.interval_jitter) if outcome.jitter else after
@@ -424,7 +427,6 @@ class Runner:
             case Succeeded(Outcome(after=None)) | Gone():
                 queue.rest(reference, Rest.STATIC)
             case Succeeded(outcome):
-                self.looks.leave(reference, outcome)
                 self._await_interval(reference, outcome)
             case Suspended():
                 queue.rest(reference, Rest.SUSPENDED)

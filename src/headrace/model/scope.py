@@ -60,7 +60,7 @@ class Scope(Protocol):
         ...
 
     def hasten(self, reader: Reference) -> None:
-        """If an object is queued in the last lane, have it run as for a new revision."""
+        """If an object is queued in the last lane, or runs in it, have it go on as for a new revision."""
         ...
 
     def spare(self, readers: Iterable[Reference]) -> None:

@@ -273,23 +273,21 @@ class Toolbox:
         return msgspec.json.decode(header.result, type=CelResult)
 
     async def version(self, *, timeout: float | None = None) -> dict[str, str]:
-        """Versions of the libraries in the binary."""
-        header, _ = await self._call("version", {}, b"", timeout)
+        """Versions of the libraries in the binary, as a child tells them that builds: it will be needed anyway, and
+        each takes 50 MiB."""
+        group = self._remote or self._running()
+        header, _ = await group.call("version", _raw({}), b"", timeout or self._timeout)
         return msgspec.json.decode(header.result, type=dict[str, str])
 
     async def check(self) -> None:
-        """Return when a child runs and holds the libraries that it should. Raises ToolboxUnfit.
-
-        It is one that builds, which will be needed anyway: each takes 50 MiB.
-        """
-        group, cure = self._remote or self._running(), f"run `make build`, or correct {VARIABLE}"
+        """Return when a child runs and holds the libraries that it should. Raises ToolboxUnfit."""
+        binary, cure = self._running().binary, f"run `make build`, or correct {VARIABLE}"
         try:
-            header, _ = await group.call("version", _raw({}), b"", _CHECK_SECONDS)
-            wrong = differences(msgspec.json.decode(header.result, type=dict[str, str]))
+            wrong = differences(await self.version(timeout=_CHECK_SECONDS))
         except (ToolboxError, OSError, msgspec.MsgspecError) as error:
-            raise ToolboxUnfit(f"{group.binary} does not work as a toolbox: {error}: {cure}") from None
+            raise ToolboxUnfit(f"{binary} does not work as a toolbox: {error}: {cure}") from None
         if wrong:
-            raise ToolboxUnfit(f"{group.binary} is of another version: {', '.join(wrong)}: {cure}")
+            raise ToolboxUnfit(f"{binary} is of another version: {', '.join(wrong)}: {cure}")
 
     async def ping(self, *, timeout: float | None = None) -> None:
         """Return when a child answers."""

@@ -148,3 +148,15 @@ async def test_an_object_that_goes_during_a_look_is_forgotten(world: World, look
         await settle()
         assert world.engine.state(A) is None
         assert world.things.runs == ["a"]
+
+
+async def test_a_look_that_the_end_cuts_short_is_none(world: World, looked: Looked) -> None:
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async with world.running():
+        await world.put(A, spec={})
+        looked.before = hang
+        await world.clock.advance(600.0)
+    assert world.metrics.looks == []
+    assert world.things.runs == ["a"]
