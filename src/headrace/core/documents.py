@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,11 +20,28 @@ class YamlRefused(ValueError):
         self.line = line
 
 
-def load_documents(text: bytes | str, *, levels: int = LEVELS, aliases: bool = True) -> list[Any]:
-    """All documents of a text. Without `aliases` none may be used: they multiply. Raises YamlRefused."""
-    try:
-        _check(yaml.parse(text, Loader=yaml.CSafeLoader), levels, aliases)
+class AliasesRefused(YamlRefused):
+    """An alias where none may be used."""
+
+
+def load_documents(text: bytes | str, *, levels: int = LEVELS) -> list[Any]:
+    """All documents of a text. Raises YamlRefused."""
+    with _refusing():
+        _check(yaml.parse(text, Loader=yaml.CSafeLoader), levels, aliases=True)
         return list(yaml.load_all(text, Loader=yaml.CSafeLoader))
+
+
+def load_document(text: bytes | str, *, levels: int = LEVELS, aliases: bool = True) -> Any:
+    """The only document of a text. Without `aliases` none may be used: they multiply. Raises YamlRefused."""
+    with _refusing():
+        _check(yaml.parse(text, Loader=yaml.CSafeLoader), levels, aliases)
+        return yaml.load(text, Loader=yaml.CSafeLoader)
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise YamlRefused("not valid YAML", mark.line + 1 if mark else 0) from None
@@ -38,7 +56,7 @@ def _check(events: Iterator[object], levels: int, aliases: bool) -> None:
     depth = 0
     for event in events:
         if isinstance(event, yaml.AliasEvent) and not aliases:
-            raise YamlRefused("YAML aliases are not allowed")
+            raise AliasesRefused("YAML aliases are not allowed")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > levels:

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
-import yaml
 
+from headrace.core.documents import AliasesRefused, YamlRefused, load_document
 from headrace.kube.config import ClientConfig, Credentials, ExecPlugin, Impersonation
 from headrace.kube.errors import ConfigError
 
@@ -332,28 +332,13 @@ def _parse(raw: bytes, *, aliases: bool = True) -> object:
     if len(raw) > _SIZE_LIMIT:
         raise ConfigError(f"the kubeconfig is larger than {_SIZE_LIMIT} bytes")
     try:
-        _check_events(raw, aliases)
-        return yaml.load(raw, Loader=yaml.CSafeLoader)
-    except yaml.MarkedYAMLError as error:
-        # Not the text of the error: it quotes the document, which holds credentials.
-        mark = error.problem_mark
-        raise ConfigError(f"the kubeconfig is not valid YAML (line {mark.line + 1 if mark else '?'})") from None
-    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-        # A tag such as !!timestamp on what is none.
-        raise ConfigError("the kubeconfig is not valid YAML") from None
-
-
-def _check_events(raw: bytes, aliases: bool) -> None:
-    depth = 0
-    for event in yaml.parse(raw, Loader=yaml.CSafeLoader):
-        if isinstance(event, yaml.AliasEvent) and not aliases:
-            raise ConfigError("YAML aliases are not allowed in a kubeconfig Secret")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > _DEPTH_LIMIT:
-                raise ConfigError("the kubeconfig is nested too deeply")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+        return load_document(raw, levels=_DEPTH_LIMIT, aliases=aliases)
+    except AliasesRefused as error:
+        raise ConfigError(f"{error} in a kubeconfig Secret") from None
+    except YamlRefused as error:
+        # It does not hold the text of the parser's error, which quotes the document with its credentials.
+        line = f" (line {error.line})" if error.line else ""
+        raise ConfigError(f"the kubeconfig is {error}{line}") from None
 
 
 def _resolved(path: str, home: Path | None) -> str:

@@ -11,7 +11,7 @@ from headrace.api.kustomization import Decryption, KustomizationSpec
 from headrace.controllers.kustomize.variables import BUILD_FAILED
 from headrace.controllers.object_data import decoded, not_found, read_data
 from headrace.core import secrecy
-from headrace.core.documents import load_documents
+from headrace.core.documents import load_document
 from headrace.kube.errors import KubeError
 from headrace.kube.tokens import ServiceAccountTokens
 from headrace.model.errors import Retry, Stalled
@@ -126,8 +126,7 @@ class _VaultConfig(msgspec.Struct, frozen=True, gc=False):
 def _instances(text: bytes) -> tuple[_Instance, ...]:
     """The servers of a Vault ConfigMap. Raises Retry(BuildFailed) when it is not valid."""
     try:
-        [document] = load_documents(text)
-        return msgspec.convert(document, _VaultConfig).instances
+        return msgspec.convert(load_document(text), _VaultConfig).instances
     except (ValueError, msgspec.ValidationError):
         raise Retry(BUILD_FAILED, f"failed to parse '{VAULT_CONFIG}' of the Vault ConfigMap") from None
 
