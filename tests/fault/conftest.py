@@ -12,6 +12,7 @@ from headrace.kube.discovery import Discovery
 from tests.cluster.kustomization.conftest import install_crds
 from tests.cluster.kustomization.world import RunningEngine, World, running_engine
 from tests.fault.killable import KillableEngines
+from tests.fault.leader_process import LeaderProcess, Made
 from tests.servers.control_plane import ControlPlane
 from tests.servers.fault_proxy import FaultProxy, fault_proxy
 from tests.servers.git_http import GitServer, Repository
@@ -44,3 +45,17 @@ async def engine(proxy: FaultProxy, world: World, tmp_path: Path) -> AsyncIterat
     """An engine whose every request goes through `proxy`."""
     async with running_engine(proxy.config, tmp_path / "state", world.namespace) as running:
         yield running
+
+
+@pytest.fixture
+async def leader(world: World, tmp_path: Path) -> AsyncIterator[Made]:
+    """Makes engines that compete for one lease; none is left."""
+    made: list[LeaderProcess] = []
+
+    def make(name: str) -> LeaderProcess:
+        made.append(LeaderProcess(world, tmp_path, name))
+        return made[-1]
+
+    yield make
+    for process in made:
+        await process.kill()

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from headrace.kube.client import Client
@@ -76,6 +77,10 @@ class LeaderProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
             await self._process.wait()
+
+
+Made = Callable[[str], LeaderProcess]
+"""Makes an engine of a name."""
 
 
 async def holder(client: Client, namespace: str) -> str:

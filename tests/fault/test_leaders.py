@@ -8,7 +8,7 @@ import contextlib
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +21,10 @@ from headrace.kube.errors import Fenced
 from headrace.kube.lease import LeaderElection, LeaseTimes
 from tests.cluster.kustomization.world import World, config_map, inventory
 from tests.fault.killable import CONFIG_MAPS, KillableEngines, assert_all_tracked, delivered
-from tests.fault.leader_process import LeaderProcess, holder, until_held
+from tests.fault.leader_process import Made, holder, until_held
 from tests.servers.control_plane import ControlPlane
 from tests.servers.fault_proxy import FaultProxy
 from tests.unit.engine.virtual_clock import VirtualClock
-
-Made = Callable[[str], LeaderProcess]
-
-
-@pytest.fixture
-async def leader(world: World, tmp_path: Path) -> AsyncIterator[Made]:
-    """Makes engines that compete for one lease; none is left."""
-    made: list[LeaderProcess] = []
-
-    def make(name: str) -> LeaderProcess:
-        made.append(LeaderProcess(world, tmp_path, name))
-        return made[-1]
-
-    yield make
-    for process in made:
-        await process.kill()
 
 
 async def deliver(world: World, *names: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -15,28 +14,12 @@ from headrace.toolbox.binary import find_toolbox
 from tests.cluster.kustomization.world import World, condition, config_map, inventory
 from tests.eventually import eventually
 from tests.fault.killable import CONFIG_MAPS, assert_all_tracked, delivered
-from tests.fault.leader_process import LeaderProcess, holder, until_held
+from tests.fault.leader_process import LeaderProcess, Made, holder, until_held
 from tests.servers.control_plane import ControlPlane
 
 HOUR = ("--leader-election-lease-duration=1h", "--leader-election-renew-deadline=59m")
 IMPATIENT = "--graceful-shutdown-timeout=500ms"
 SLEEP = 5
-
-Made = Callable[[str], LeaderProcess]
-
-
-@pytest.fixture
-async def leader(world: World, tmp_path: Path) -> AsyncIterator[Made]:
-    """Makes engines that compete for one lease; none is left."""
-    made: list[LeaderProcess] = []
-
-    def make(name: str) -> LeaderProcess:
-        made.append(LeaderProcess(world, tmp_path, name))
-        return made[-1]
-
-    yield make
-    for process in made:
-        await process.kill()
 
 
 def entries(world: World, *names: str) -> set[str]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 import yaml
 
 from headrace.api.meta import SOURCE_GROUP
@@ -22,20 +20,7 @@ from tests.servers.helm_http import helm_server, package
 from tests.servers.helm_world import HelmWorld, helm_world
 from tests.servers.sources import INTERVAL, REQUESTED
 
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def toolbox() -> AsyncIterator[Toolbox]:
-    async with Toolbox(size=1) as pool:
-        yield pool
-
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def world(tmp_path: Path, toolbox: Toolbox) -> AsyncIterator[HelmWorld]:
-    async with helm_world(tmp_path, toolbox) as made:
-        yield made
 
 
 @pytest.mark.spec("SRC-HCH-02", "SRC-COM-24")

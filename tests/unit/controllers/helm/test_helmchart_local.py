@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import pytest_asyncio
 import yaml
 
 from headrace.api.helmchart import HelmChart
@@ -20,20 +18,7 @@ from tests.servers.helm_http import chart_files, files_of, helm_server, package
 from tests.servers.helm_world import HelmWorld, helm_world
 from tests.servers.sources import REQUESTED
 
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def toolbox() -> AsyncIterator[Toolbox]:
-    async with Toolbox(size=1) as pool:
-        yield pool
-
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def world(tmp_path: Path, toolbox: Toolbox) -> AsyncIterator[HelmWorld]:
-    async with helm_world(tmp_path, toolbox) as made:
-        yield made
 
 
 def placed(path: str, files: dict[str, str]) -> dict[str, str | bytes]:

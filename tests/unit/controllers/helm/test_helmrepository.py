@@ -7,11 +7,9 @@ import hashlib
 import json
 import tempfile
 import tracemalloc
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from headrace.controllers.helm.helmrepository import human_size
 from headrace.core.egress import parse_url
@@ -27,20 +25,7 @@ from tests.servers.helm_http import helm_server
 from tests.servers.helm_world import HelmWorld, helm_world
 from tests.servers.sources import INTERVAL, REQUESTED
 
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def toolbox() -> AsyncIterator[Toolbox]:
-    async with Toolbox(size=1) as pool:
-        yield pool
-
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def world(tmp_path: Path, toolbox: Toolbox) -> AsyncIterator[HelmWorld]:
-    async with helm_world(tmp_path, toolbox) as made:
-        yield made
 
 
 @pytest.mark.spec("SRC-HRP-01", "SRC-COM-24")
