@@ -24,6 +24,7 @@ from headrace.source.oci.reference import Repository as OciPath
 from headrace.source.oci.registry import Registry
 from tests.cluster.ocirepository.world import Pusher
 from tests.e2e.command_line import CommandLine, Process, until
+from tests.e2e.installed import TENANT, start_engine
 from tests.servers.git_http import GitServer, Repository
 from tests.servers.helm_http import HelmServer, helm_server
 from tests.servers.registry import RegistryServer, registry_server
@@ -66,21 +67,7 @@ metadata: {name: widgets-edit, labels: {rbac.authorization.k8s.io/aggregate-to-a
 rules: [{apiGroups: [example.com], resources: [widgets], verbs: ["*"]}]
 """
 
-TENANT = """
-apiVersion: v1
-kind: Namespace
-metadata: {name: tenant}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: deployer, namespace: tenant}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: deployer, namespace: tenant}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: admin}
-subjects: [{kind: ServiceAccount, name: deployer, namespace: tenant}]
----
+KEYS = """
 apiVersion: v1
 kind: Secret
 metadata: {name: keys, namespace: tenant}
@@ -249,31 +236,13 @@ async def installation(directory: Path) -> AsyncIterator[Installation]:
     async with EmbeddedCluster(directory / "cluster", ephemeral=True, audit_log=audit) as cluster:
         line = CommandLine(directory / "home", cluster.kubeconfig)
         (await asyncio.to_thread(line, "install")).ok()
-        # There is no image to run: the engine runs here, under the account of that Deployment.
-        await asyncio.to_thread(line.kubectl, "delete", "deployment", NAME, "-n", "flux-system")
-        engine = await asyncio.to_thread(start_engine, line, directory / "engine")
+        more = ("--external-artifact", "--artifact-digest-algo=blake3")
+        engine = await asyncio.to_thread(start_engine, line, directory / "engine", *more)
         try:
             yield Installation(line, audit, engine)
             assert await asyncio.to_thread(engine.stop) == 0
         finally:
             engine.kill()
-
-
-def start_engine(administrator: CommandLine, home: Path) -> Process:
-    """The engine with a token of its account and nothing else, that writes artifacts with BLAKE3."""
-    config = json.loads(administrator.kubectl("config", "view", "--raw", "-o", "json"))
-    token = administrator.kubectl("create", "token", NAME, "-n", "flux-system").strip()
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
-    home.mkdir()
-    kubeconfig = home / "kubeconfig"
-    kubeconfig.write_text(json.dumps(config))
-    process = CommandLine(home, kubeconfig).start(
-        "run", "--metrics-addr=127.0.0.1:0", "--health-addr=127.0.0.1:0", "--storage-addr=127.0.0.1:0",
-        f"--storage-path={home / 'data'}", "--allow-loopback", "--enable-leader-election", "--external-artifact",
-        "--artifact-digest-algo=blake3", "--log-encoding=console",
-    )  # fmt: skip
-    process.until_said("serving")
-    return process
 
 
 @dataclass
@@ -339,7 +308,8 @@ async def test_the_engine_may_do_what_a_delivery_of_all_kinds_takes_and_no_more(
     async with upstreams(tmp_path) as served, installation(tmp_path_factory.mktemp("posture")) as installed:
         await installed.apply(WIDGETS)
         keys = served.s3.keys
-        await installed.apply(TENANT % {"access_key": keys.access_key, "secret_key": keys.secret_key})
+        await installed.apply(TENANT)
+        await installed.apply(KEYS % {"access_key": keys.access_key, "secret_key": keys.secret_key})
         await installed.apply(served.sources() + "---\n" + deliveries())
         await installed.ready(
             "helmrepository/charts", "helmchart/chart", "artifactgenerator/generator", "externalartifact/generated",

@@ -4,33 +4,17 @@ others are not to be removed."""
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from tests.e2e.command_line import CommandLine, Process, until
+from tests.e2e.installed import TENANT, start_engine
 from tests.servers.control_plane import shared_control_plane
 from tests.servers.git_http import GitServer, Repository
 
 pytestmark = pytest.mark.timeout(300)
-
-TENANT = """
-apiVersion: v1
-kind: Namespace
-metadata: {name: tenant}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: deployer, namespace: tenant}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: deployer, namespace: tenant}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: admin}
-subjects: [{kind: ServiceAccount, name: deployer, namespace: tenant}]
-"""
 
 DELIVERY = """
 apiVersion: source.toolkit.fluxcd.io/v1
@@ -82,25 +66,13 @@ def headrace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
 @pytest.fixture(scope="module")
 def installed(headrace: CommandLine) -> CommandLine:
     headrace("install").ok()
-    # There is no image to run: the engine runs here, under the account of that Deployment.
-    headrace.kubectl("delete", "deployment", "headrace", "-n", "flux-system")
     return headrace
 
 
 @pytest.fixture(scope="module")
 def engine(installed: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """The engine with a token of the service account and nothing else."""
-    home = tmp_path_factory.mktemp("engine")
-    config = json.loads(installed.kubectl("config", "view", "--raw", "-o", "json"))
-    token = installed.kubectl("create", "token", "headrace", "-n", "flux-system").strip()
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
-    kubeconfig = home / "kubeconfig"
-    kubeconfig.write_text(json.dumps(config))
-    arguments = ("--metrics-addr=127.0.0.1:0", "--health-addr=127.0.0.1:0", "--storage-addr=127.0.0.1:0",
-                 f"--storage-path={home / 'data'}", "--allow-loopback", "--enable-leader-election",
-                 "--log-encoding=console")  # fmt: skip
-    process = CommandLine(home, kubeconfig).start("run", *arguments)
-    process.until_said("serving")
+    process = start_engine(installed, tmp_path_factory.mktemp("engine"))
     yield process
     process.kill()
 
