@@ -19,7 +19,7 @@ from headrace.kube.cluster import Cluster
 from headrace.kube.definitions import is_defined
 from headrace.kube.errors import KubeError, NoMatch
 from headrace.kube.informer import Informer
-from headrace.kube.informers import Listener
+from headrace.kube.listeners import Listener
 from headrace.kube.resource import Resource
 from headrace.model.objects import LiveObject
 from headrace.model.read import Part
@@ -175,9 +175,10 @@ class Target:
             if live.metadata.namespace == namespace
         ]
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` at each change that a watch shows; returns what ends it."""
-        return self._cluster.informers.subscribe(listener)
+    def subscribe(self, listener: Listener, references: Iterable[Reference]) -> Callable[[], None]:
+        """Call `listener` at each change of these objects, or of what they own, that a watch shows; returns what ends
+        it."""
+        return self._cluster.informers.subscribe(listener, references)
 
 
 def _is_full(informer: Informer) -> bool:

@@ -15,6 +15,7 @@ from headrace.apply.expressions import HealthRules
 from headrace.apply.health import CURRENT, NOT_FOUND, Health, Status
 from headrace.apply.target import Target
 from headrace.kube.errors import KubeError, NotFound
+from headrace.kube.listeners import owners
 from headrace.kube.objects import newer
 from headrace.model.objects import LiveObject
 from headrace.model.reference import Reference
@@ -56,7 +57,6 @@ class HealthWait:
         self._rules = rules
         self._fail_fast = fail_fast
         self._pending = {check.reference: check for check in checked}
-        self._namespaces = {reference.namespace for reference in self._pending}
         self._verdicts: dict[Reference, Health] = {}
         self._moved = asyncio.Event()
         self._dirty: set[Reference] = set()
@@ -84,7 +84,7 @@ class HealthWait:
         await self._evaluate()
         if self._done():
             return
-        unsubscribe = self._target.subscribe(self._on_change)
+        unsubscribe = self._target.subscribe(self._on_change, self._pending)
         try:
             async with asyncio.timeout(timeout):
                 await self._watch()
@@ -149,17 +149,8 @@ class HealthWait:
                     continue
 
     def _on_change(self, reference: Reference, old: LiveObject | None, new: LiveObject | None) -> None:
-        if reference.namespace not in self._namespaces:
-            return  # at once: every event of a kind comes to every wait, and there may be thousands of both
-        if reference in self._pending:
-            self._dirty.add(reference)
-            self._moved.set()
-        elif reference.group_kind == POD:
-            owners = [r for r in self._pending
-                      if r.group_kind in health.POD_KINDS and r.namespace == reference.namespace]
-            if owners:
-                self._dirty.update(owners)
-                self._moved.set()
+        self._dirty |= {reference, *owners(old, new)} & self._pending.keys()
+        self._moved.set()
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
@@ -235,7 +226,7 @@ async def wait_gone(
             dirty.add(reference)
             moved.set()
 
-    unsubscribe = target.subscribe(on_change)
+    unsubscribe = target.subscribe(on_change, tuple(left))
     try:
         async with asyncio.timeout(timeout):
             while True:

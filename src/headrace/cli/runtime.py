@@ -64,8 +64,8 @@ from headrace.kube.client import Client, Fence
 from headrace.kube.cluster import Clusters
 from headrace.kube.config import ClientConfig
 from headrace.kube.counter import RequestCounter
-from headrace.kube.informers import Listener
 from headrace.kube.lease import LeaderElection, LeaseTimes
+from headrace.kube.listeners import Listener
 from headrace.kube.networks import cluster_networks
 from headrace.kube.tokens import ServiceAccountTokens
 from headrace.model.artifact import Artifact

@@ -17,7 +17,8 @@ from headrace.kube.credentials import Issue
 from headrace.kube.discovery import Discovery
 from headrace.kube.errors import ConfigError, Forbidden, KubeError, NoMatch, Unauthorized
 from headrace.kube.informer import WatchSettings
-from headrace.kube.informers import Informers, Listener
+from headrace.kube.informers import Informers
+from headrace.kube.listeners import Listener, Listeners
 from headrace.kube.wire import Wire
 from headrace.model.objects import LiveObject
 from headrace.model.reference import MANAGEMENT_CLUSTER, Reference
@@ -118,7 +119,7 @@ class Clusters:
         self._fence = fence
         self._clusters: dict[str, Cluster] = {}
         self._held: dict[Hashable, str] = {}
-        self._listeners: list[Listener] = []
+        self._listeners = Listeners()
         self._tasks = asyncio.TaskGroup()
         self._open = False
 
@@ -170,8 +171,7 @@ class Clusters:
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """As `Informers.subscribe`, for all clusters, those connected later included."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        return self._listeners.subscribe(listener)
 
     def _add(self, name: str, config: ClientConfig, issue: Issue | None = None) -> Cluster:
         client = Client(
@@ -190,16 +190,9 @@ class Clusters:
         )
         cluster = Cluster(name, client, discovery, informers, clock=self._clock, random=self._random)
         self._clusters[name] = cluster
-        informers.subscribe(self._notify)
+        informers.subscribe(self._listeners.notify)
         cluster.follow_kinds_in(self._tasks)
         return cluster
-
-    def _notify(self, reference: Reference, old: LiveObject | None, new: LiveObject | None) -> None:
-        for listener in tuple(self._listeners):
-            try:
-                listener(reference, old, new)
-            except Exception:
-                log.exception("a listener of watches failed", extra={"object": str(reference)})
 
     def _unused_later(self, name: str) -> None:
         if self._open:

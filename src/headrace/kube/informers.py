@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 
 from headrace.core.clock import Clock, SystemClock
 from headrace.core.random import Random
@@ -14,15 +13,12 @@ from headrace.kube.client import Client
 from headrace.kube.discovery import Discovery
 from headrace.kube.errors import ConfigError, KubeError, NotFound
 from headrace.kube.informer import Abilities, Informer, Project, State, WatchSettings
+from headrace.kube.listeners import Listener, Listeners
 from headrace.kube.objects import newer
 from headrace.kube.resource import Resource
 from headrace.kube.watch import Selection
 from headrace.model.objects import LiveObject
 from headrace.model.reference import Reference
-
-log = logging.getLogger(__name__)
-
-Listener = Callable[[Reference, LiveObject | None, LiveObject | None], None]
 
 REFUSAL = 60.0
 """Seconds for which a refused watch is not asked for again: callers poll meanwhile."""
@@ -65,7 +61,7 @@ class Informers:
         self._by_kind: dict[tuple[str, str], list[Informer]] = {}
         self._running: dict[Selection, asyncio.Task[None]] = {}
         self._refused: dict[Selection, tuple[KubeError, float]] = {}
-        self._listeners: list[Listener] = []
+        self._listeners = Listeners()
         self._closed = False
         discovery.subscribe(self._discovery_changed)
 
@@ -149,11 +145,10 @@ class Informers:
             if whole:
                 informer.observe(live)
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener(reference, old, new)` synchronously for each change; None stands for absence. An
-        object that two informers hold is told twice. Returns what ends the subscription."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+    def subscribe(self, listener: Listener, references: Iterable[Reference] | None = None) -> Callable[[], None]:
+        """See `Listeners.subscribe`. Listeners are called synchronously; an object that two informers hold is told
+        twice."""
+        return self._listeners.subscribe(listener, references)
 
     def release(self, informer: Informer, holder: Hashable = "") -> None:
         """`holder` needs the informer no more; without holders it stops after an idle time."""
@@ -192,7 +187,7 @@ class Informers:
             self._discovery,
             selection,
             resource,
-            notify=self._notify,
+            notify=self._listeners.notify,
             project=project,
             abilities=self._abilities,
             settings=self._settings,
@@ -230,13 +225,6 @@ class Informers:
         for informer in self.all():
             if informer.state is State.REFUSED:
                 informer.wake()
-
-    def _notify(self, reference: Reference, old: LiveObject | None, new: LiveObject | None) -> None:
-        for listener in tuple(self._listeners):
-            try:
-                listener(reference, old, new)
-            except Exception:
-                log.exception("a listener of watches failed", extra={"object": str(reference)})
 
 
 def _prefer(live: LiveObject, found: LiveObject) -> bool:

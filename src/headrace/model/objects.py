@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from headrace.model.reference import Reference
+from headrace.model.reference import Reference, split_api_version
 
 T = TypeVar("T")
 
@@ -71,6 +71,15 @@ class LiveObject(msgspec.Struct, frozen=True, gc=False):
     metadata: Metadata
     raw: bytes
     partial: bool = False
+
+    @property
+    def owners(self) -> tuple[Reference, ...]:
+        """Who the object belongs to: objects of its own namespace, or of none."""
+        own = self.reference
+        return tuple(
+            Reference(split_api_version(owner.api_version)[0], owner.kind, own.namespace, owner.name, own.cluster)
+            for owner in self.metadata.owner_references or ()
+        )
 
     def decode(self, kind: type[T]) -> T:
         """The object as a typed Struct; raises msgspec.ValidationError naming the field that does not fit."""

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from headrace.api.kinds import KUSTOMIZATION
-from headrace.kube.client import MERGE_PATCH
+from headrace.kube.client import MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from tests.cluster.kustomization.world import RunningEngine, World, condition, config_map, deployment
 
 NOWHERE = {"nodeSelector": {"kubernetes.io/hostname": "no-such-node"}}
@@ -72,6 +72,28 @@ async def test_a_failed_job_ends_the_wait_at_once_and_its_repair_is_noticed(
     revision = await world.push({"j.yaml": job})
     await world.ready(revision=revision)
     await world.until_event("Health check passed in ")
+
+
+async def test_a_pod_that_crashes_ends_the_wait_for_its_stateful_set_at_once(
+    world: World, engine: RunningEngine
+) -> None:
+    database = deployment("db", 1, nodeName="no-such-node") | {"kind": "StatefulSet"}
+    database["spec"]["serviceName"] = "db"
+    world.commit({"db.yaml": database})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace, wait=True, timeout="1h")
+    pods = await world.resource("v1", "Pod")
+    await world.until(pods, "db-0", lambda o: True)
+    await world.until(KUSTOMIZATION, "app", lambda o: condition(o, "Healthy").get("status") == "Unknown")
+
+    crashed = {"name": "main", "image": "x", "imageID": "", "ready": False, "restartCount": 7,
+               "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}}
+    body = msgspec.json.encode({"status": {"phase": "Running", "containerStatuses": [crashed]}})
+    await world.client.patch(
+        pods, world.namespace, "db-0", body, content_type=STRATEGIC_MERGE_PATCH, subresource="status")
+
+    text = f"failed early due to stalled resources: [StatefulSet/{world.namespace}/db status: 'Failed']"
+    await world.failed(reason="HealthCheckFailed", text=text)
 
 
 @pytest.mark.spec("KS-HC-07")

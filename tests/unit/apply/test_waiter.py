@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import pytest
 
 from headrace.apply import waiter
 from headrace.apply.planner import Known
 from headrace.apply.waiter import wait_gone
+from headrace.kube.listeners import Listener, Listeners
 from headrace.model.reference import Reference
 
 OBJECTS = [Reference("", "ConfigMap", "default", f"c{number}") for number in range(50)]
@@ -25,11 +25,10 @@ class Cluster:
         self.asked: Counter[Reference] = Counter()
         self.moments: list[float] = []
         self._watched = watched
-        self._listeners: list[Callable[[Reference, Any, Any], None]] = []
+        self.listeners = Listeners()
 
-    def subscribe(self, listener: Callable[[Reference, Any, Any], None]) -> Callable[[], None]:
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+    def subscribe(self, listener: Listener, references: Iterable[Reference]) -> Callable[[], None]:
+        return self.listeners.subscribe(listener, references)
 
     def look(self, reference: Reference, record: object) -> Known:
         return Known(watched=self._watched)
@@ -42,8 +41,7 @@ class Cluster:
 
     def remove(self, reference: Reference) -> None:
         self.left.discard(reference)
-        for listener in self._listeners:
-            listener(reference, None, None)
+        self.listeners.notify(reference, None, None)
 
 
 async def test_only_what_has_moved_is_asked_for_again() -> None:
@@ -55,7 +53,6 @@ async def test_only_what_has_moved_is_asked_for_again() -> None:
         cluster.remove(reference)
     assert await waiting == ()
     assert max(cluster.asked.values()) <= 2
-    assert not cluster._listeners
 
 
 async def test_what_no_watch_covers_is_asked_for_ever_more_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
