@@ -20,11 +20,13 @@ var building sync.Mutex
 var builtin = openapi.GetSchemaVersion()
 
 // WarmUp parses the built-in schema, which takes longer than most builds. It stays
-// parsed until a build brings a schema of its own.
+// parsed until a build brings a schema of its own. Parsing leaves as much garbage as
+// the schema is large, which is given back.
 func WarmUp() {
 	building.Lock()
 	defer building.Unlock()
 	openapi.Schema()
+	debug.FreeOSMemory()
 }
 
 // restoreSchema forgets a schema that the last build brought along. That costs the
