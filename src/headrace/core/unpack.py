@@ -81,13 +81,14 @@ class TreeWriter:
         finally:
             os.close(file)
 
-    def link(self, path: str, source: Path) -> None:
-        """Make a file of another tree of ours, at `source`, a file of this one too. Raises OSError when it cannot."""
+    def link(self, path: str, source: Path, size: int) -> None:
+        """Make a file of another tree of ours, at `source` and of so many bytes, a file of this one too. Raises
+        OSError when it cannot."""
         segments = safe_segments(path, self.limits)
         self._count_entry()
         folder = self._enter(segments[:-1])
         os.link(source, segments[-1], dst_dir_fd=folder, follow_symlinks=False)
-        self._count_bytes(source.lstat().st_size, 0, path)
+        self._count_bytes(size, size, path)
 
     def _create(self, name: str, folder: int, executable: bool, path: str) -> int:
         mode = 0o700 if executable else 0o600

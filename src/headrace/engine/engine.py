@@ -65,7 +65,7 @@ class Engine:
         self._clock = clock
         self._metrics = metrics or NoMetrics()
         self._queue = Queue(clock)
-        self._slots = Slots(settings.concurrent, self._changed)
+        self._slots = Slots(settings.concurrent, self._changed, clock)
         self._graph = Graph((part for c in served.values() for part in c.parts), key=os.urandom(32))
         self._contents = Contents(access)
         self._cures = Cures(access, self._graph, clock, self._spawn, self._cured)

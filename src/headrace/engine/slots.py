@@ -12,27 +12,36 @@ import heapq
 import itertools
 from collections.abc import Callable
 
+from headrace.core.clock import Clock
 from headrace.model.trace import LAST, Lane
 
 LAST_SHARE = 8
 """Runs of the last lane that work at the same time when no other does; beside others it is one."""
+QUIET = 0.25
+"""Seconds after its work for which a run of another lane still counts as one beside which the last lane is slow: most
+that give their slot back wait for an answer of the very server that the last lane would keep busy."""
 
 
 class Slots:
     """`size` slots. `changed` is called whenever a slot becomes free or is asked for; it must not block."""
 
-    def __init__(self, size: int, changed: Callable[[], None]) -> None:
+    def __init__(self, size: int, changed: Callable[[], None], clock: Clock) -> None:
         self.size = size
         self.free = size
+        self._clock = clock
         self._last = 0
+        self._worked = -QUIET
         self._changed = changed
         self._line: list[tuple[Lane, int, asyncio.Future[Lane]]] = []
         self._sequence = itertools.count()
 
     def open_to(self, lane: Lane) -> bool:
         """Whether there is a slot for a run of this lane."""
+        return self.free > 0 and (lane < LAST or self._last < (1 if self._others_work() else LAST_SHARE))
+
+    def _others_work(self) -> bool:
         others = self.size - self.free - self._last
-        return self.free > 0 and (lane < LAST or self._last < (1 if others else LAST_SHARE))
+        return others > 0 or self._clock.monotonic() - self._worked < QUIET
 
     def occupy(self, lane: Lane) -> None:
         """Take a free slot; raises RuntimeError when there is none for the lane."""
@@ -45,6 +54,8 @@ class Slots:
         """Give a slot back that was taken for `lane`."""
         self.free += 1
         self._last -= lane == LAST
+        if lane < LAST:
+            self._worked = self._clock.monotonic()
         self._changed()
 
     def change(self, held: Lane, lane: Lane) -> None:

@@ -6,7 +6,7 @@ The last pattern that matches wins. Unlike git, a file below an excluded directo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 IGNORE_FILE = ".sourceignore"
 VCS_RULES = (".git/", ".gitignore", ".gitmodules", ".gitattributes")
@@ -131,7 +131,6 @@ class Rule:
     only_directories: bool
     globs: tuple[tuple[str, Glob], ...]
     anchored: bool
-    _known: dict[str, bool] = field(default_factory=dict)
 
     def applies(self, path: tuple[str, ...], is_directory: bool) -> bool:
         """Whether the path, relative to the root of the tree, is meant by this rule."""
@@ -142,15 +141,9 @@ class Rule:
             return self._applies_from_root(inner, is_directory)
         last = len(inner) - 1
         for index, name in enumerate(inner):
-            if self._named(name):
+            if self.globs[0][1].matches(name):
                 return not (self.only_directories and not is_directory and index == last)
         return False
-
-    def _named(self, name: str) -> bool:
-        known = self._known.get(name)
-        if known is None:
-            known = self._known[name] = self.globs[0][1].matches(name)
-        return known
 
     def _applies_from_root(self, path: tuple[str, ...], is_directory: bool) -> bool:
         """Segment by segment; `**` stands for any number of directories, and only as a whole segment."""
@@ -209,10 +202,21 @@ class Ignore:
         rules += read_rules(custom or "")
         base = () if not defaults else VCS_RULES if rules else DEFAULT_RULES
         self._rules = [*read_rules("\n".join(base)), *rules][::-1]
+        self._naming: dict[str, frozenset[int]] = {}
 
     def excludes(self, path: tuple[str, ...], is_directory: bool) -> bool:
         """Whether the last rule that applies to the path excludes it."""
-        for rule in self._rules:
-            if rule.applies(path, is_directory):
+        named = frozenset[int]().union(*map(self._rules_naming, path))
+        for number, rule in enumerate(self._rules):
+            if (rule.anchored or number in named) and rule.applies(path, is_directory):
                 return not rule.include
         return False
+
+    def _rules_naming(self, name: str) -> frozenset[int]:
+        """Those of the rules without a path that mean this name. Few names occur in many paths, so it is kept."""
+        known = self._naming.get(name)
+        if known is None:
+            known = self._naming[name] = frozenset(
+                number for number, rule in enumerate(self._rules)
+                if not rule.anchored and rule.globs[0][1].matches(name))
+        return known

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from headrace.engine.slots import LAST_SHARE, Slots
+from headrace.engine.slots import LAST_SHARE, QUIET, Slots
 from headrace.model.trace import HUMAN, INTERVAL, LAST, REVISION, Lane
-from tests.unit.engine.virtual_clock import settle
+from tests.unit.engine.virtual_clock import VirtualClock, settle
 
 
 class Line:
@@ -26,7 +26,7 @@ class Line:
 
 
 def full(size: int = 1) -> Slots:
-    slots = Slots(size, lambda: None)
+    slots = Slots(size, lambda: None, VirtualClock())
     for _ in range(size):
         slots.occupy(INTERVAL)
     return slots
@@ -76,7 +76,7 @@ def test_no_more_slots_are_taken_than_there_are() -> None:
 
 async def test_whoever_watches_is_told_when_a_slot_is_given_or_asked_for() -> None:
     told: list[int] = []
-    slots = Slots(1, lambda: told.append(slots.free))
+    slots = Slots(1, lambda: told.append(slots.free), VirtualClock())
     slots.occupy(INTERVAL)
     slots.give(INTERVAL)
     line = Line(slots)
@@ -87,7 +87,8 @@ async def test_whoever_watches_is_told_when_a_slot_is_given_or_asked_for() -> No
 
 
 async def test_the_last_lane_has_a_share_of_the_slots_only() -> None:
-    slots = Slots(LAST_SHARE + 2, lambda: None)
+    clock = VirtualClock()
+    slots = Slots(LAST_SHARE + 2, lambda: None, clock)
     for _ in range(LAST_SHARE):
         slots.occupy(LAST)
     line = Line(slots)
@@ -100,16 +101,29 @@ async def test_the_last_lane_has_a_share_of_the_slots_only() -> None:
     await settle()
     assert line.served == ["delivery"]
     slots.give(REVISION)
+    await clock.advance(QUIET)
     slots.grant()
     await settle()
     assert line.served == ["delivery", "bookkeeping"]
 
 
-def test_beside_other_work_the_last_lane_has_one_slot() -> None:
-    slots = Slots(4, lambda: None)
+async def test_beside_other_work_and_a_moment_after_it_the_last_lane_has_one_slot() -> None:
+    clock = VirtualClock()
+    slots = Slots(4, lambda: None, clock)
     slots.occupy(REVISION)
+    assert slots.open_to(LAST)
     slots.occupy(LAST)
     assert not slots.open_to(LAST)
     assert slots.open_to(REVISION)
     slots.give(REVISION)
+    assert not slots.open_to(LAST)
+    await clock.advance(QUIET)
+    assert slots.open_to(LAST)
+
+
+def test_the_last_lane_alone_has_its_share_at_once() -> None:
+    slots = Slots(4, lambda: None, VirtualClock())
+    slots.occupy(LAST)
+    slots.give(LAST)
+    slots.occupy(LAST)
     assert slots.open_to(LAST)

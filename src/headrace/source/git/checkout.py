@@ -224,7 +224,7 @@ def _link(
                 left.append(item)
             else:
                 try:
-                    writer.link(item.path, base / item.path)
+                    writer.link(item.path, base / item.path, item.size)
                 except OSError:
                     left.append(item)
     return left
