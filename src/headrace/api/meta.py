@@ -44,6 +44,9 @@ ADOPTABLE_BY = "headrace.dev/adoptable-by"
 ALLOW_DATA_LOSS = "headrace.dev/allow-data-loss"
 """Annotation of a delivered object: `true` lets `force` recreate it though data goes with it."""
 
+GENERIC = "generic"
+"""`spec.provider` where nobody issues credentials: those that are stated count. The same as none."""
+
 READY = "Ready"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"

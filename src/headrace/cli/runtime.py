@@ -88,11 +88,11 @@ _TLS_BUFFER = 32 * 1024
 _GC_THRESHOLD = 50_000
 """Allocations between two collections: with Structs outside of the collector there is little for it to find."""
 
+
 class Changed(Protocol):
     """Tells the engine that a part of what is no object has another digest now."""
 
     def __call__(self, reference: Reference, part: str, digest: str, lane: Lane = REVISION) -> None: ...
-
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from headrace.api.meta import GENERIC
 from headrace.controllers.kustomize.decryption import FEATURE_GATE_DISABLED
 from headrace.controllers.object_data import ObjectData, not_found, read_data
 from headrace.kube.config import ClientConfig, Credentials
@@ -25,7 +26,6 @@ from headrace.model.scope import Scope
 
 RECONCILIATION_FAILED = "ReconciliationFailed"
 
-GENERIC = "generic"
 KNOWN_PROVIDERS = ("aws", "azure", "gcp", GENERIC)
 """What the field may say; a provider that is not among those at hand is told apart from a mistake."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from headrace.api.meta import GENERIC
 from headrace.cli.artifact import docker_config
 from headrace.cli.exits import FAILED, NOT_FOUND, TIMED_OUT, USAGE, CommandError
 from headrace.cli.output import action
@@ -33,8 +34,6 @@ from headrace.source.oci.reference import (
     parse_url,
 )
 from headrace.source.oci.registry import Registry
-
-GENERIC = "generic"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

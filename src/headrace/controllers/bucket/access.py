@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headrace.api.bucket import Bucket, BucketSts
+from headrace.api.meta import GENERIC
 from headrace.controllers.sources.secrets import (
     AUTHENTICATION_FAILED,
     FETCH_FAILED,
@@ -67,7 +68,7 @@ class _Request:
 
     @property
     def provider(self) -> str:
-        return self.bucket.spec.provider or "generic"
+        return self.bucket.spec.provider or GENERIC
 
     @property
     def secret_name(self) -> str:
@@ -106,9 +107,9 @@ class BucketAccess:
 
     async def _request(self, bucket: Bucket, scope: Scope) -> _Request:
         spec, namespace = bucket.spec, bucket.metadata.namespace
-        provider = spec.provider or "generic"
+        provider = spec.provider or GENERIC
         account = None
-        if provider != "generic" and spec.secret_ref is None:
+        if provider != GENERIC and spec.secret_ref is None:
             account = self._policy.account(namespace, spec.service_account_name, provider)
         secret = None
         if spec.secret_ref is not None:
@@ -231,7 +232,7 @@ def _static_keys(secret: Mapping[str, bytes], name: str) -> AwsKeys:
 
 def _check_sts(sts: BucketSts, provider: str) -> None:
     """Raises Stalled(InvalidSTSConfiguration) for what admission lets through only without its rules (SRC-BKT-10)."""
-    wanted = {"aws": "aws", "generic": "ldap"}.get(provider)
+    wanted = {"aws": "aws", GENERIC: "ldap"}.get(provider)
     reason = ""
     if sts.provider != wanted:
         reason = f"STS provider '{sts.provider}' is not supported for '{provider}' bucket provider"

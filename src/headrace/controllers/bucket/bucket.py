@@ -12,7 +12,7 @@ from pathlib import Path
 
 from headrace.api.bucket import Bucket
 from headrace.api.kinds import BUCKET
-from headrace.api.meta import FINALIZER
+from headrace.api.meta import FINALIZER, GENERIC
 from headrace.artifact.pack import Packed
 from headrace.artifact.store import Store
 from headrace.artifact.trees import Trees
@@ -93,7 +93,7 @@ class BucketController:
     async def _opened(self, bucket: Bucket, scope: Scope) -> Opened:
         """Where a token must be issued first, that is waited for without a slot."""
         opening = self._access.open(bucket, scope)
-        if bucket.spec.provider == "generic" and bucket.spec.sts is None:
+        if bucket.spec.provider == GENERIC and bucket.spec.sts is None:
             return await opening
         return await scope.wait(opening, note="issuer of tokens")
 

@@ -166,9 +166,10 @@ class GitRepositoryController:
             return refs.read.digest == known
 
         async def look() -> bool:
-            asked = want.kind is RefKind.COMMIT or await is_unmoved()
+            unmoved = want.kind is RefKind.COMMIT or await is_unmoved()
             await self._forget_mirrors()
-            return asked and await self._storage.is_settled(metadata)
+            await self._storage.collect_trees()
+            return unmoved and self._storage.is_settled(metadata)
 
         return look if lasting(repo.spec.provider) else None
 

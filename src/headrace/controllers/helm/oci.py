@@ -7,12 +7,13 @@ from typing import BinaryIO
 
 from headrace.api.helmchart import HelmChart
 from headrace.api.helmrepository import HelmRepository
+from headrace.api.meta import GENERIC
 from headrace.api.ocirepository import OCIRepository, OCIRepositorySpec, OCIRepositoryVerification, OIDCIdentityMatch
 from headrace.controllers.helm.access import basic_of
 from headrace.controllers.helm.candidates import Candidate
 from headrace.controllers.oci.verification import VERIFIED, OciVerification
 from headrace.controllers.sources.polls import max_age
-from headrace.controllers.sources.registries import GENERIC, RegistryIdentities, identity_keychain
+from headrace.controllers.sources.registries import RegistryIdentities, identity_keychain
 from headrace.controllers.sources.secrets import FETCH_FAILED, keys_part, not_configured, read_trust, secret_data
 from headrace.controllers.workload import WorkloadPolicy
 from headrace.core import secrecy

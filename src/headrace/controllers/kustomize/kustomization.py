@@ -153,9 +153,6 @@ class KustomizationController:
     def suspended(self, obj: Kustomization) -> bool:
         return obj.spec.suspend
 
-    def interval(self, obj: Kustomization) -> float:
-        return parse_duration(obj.spec.interval)
-
     def retry_interval(self, obj: Kustomization) -> float:
         return parse_duration(obj.spec.retry_interval or obj.spec.interval)
 
@@ -443,7 +440,7 @@ class _Run:
 
     def outcome(self, delivered: Delivered, healthy: Condition | None) -> Outcome:
         """Ready, with one event that says what was done, where there is something to say."""
-        interval = self._controller.interval(self._ks)
+        interval = parse_duration(self._ks.spec.interval)
         self._controller._coherence.handled(self._ks.metadata.uid, self._artifact.revision)
         after = interval if delivered.due is None else min(interval, delivered.due)
         return Outcome(

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from headrace.api.kustomization import KubeConfigReference, KubeConfigSecretReference
+from headrace.api.meta import GENERIC
 from headrace.apply.signature import signature_part
 from headrace.apply.target import Target
 from headrace.controllers.cluster_config import (
-    GENERIC,
     ClusterConfigPolicy,
     ClusterConfigs,
     ClusterProvider,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from headrace.api.meta import GENERIC
 from headrace.api.ocirepository import OCIRepository
-from headrace.controllers.sources.registries import GENERIC, RegistryIdentities, identity_keychain
+from headrace.controllers.sources.registries import RegistryIdentities, identity_keychain
 from headrace.controllers.sources.secrets import (
     AUTHENTICATION_FAILED,
     FETCH_FAILED,

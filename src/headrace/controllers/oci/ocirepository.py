@@ -151,7 +151,9 @@ class OCIRepositoryController:
 
         async def look() -> bool:
             fixed = not wanted.semver and found.digest == wanted.reference
-            return (fixed or await is_unmoved()) and await self._storage.is_settled(metadata)
+            unmoved = fixed or await is_unmoved()
+            await self._storage.collect_trees()
+            return unmoved and self._storage.is_settled(metadata)
 
         return look if lasting(repo.spec.provider) else None
 

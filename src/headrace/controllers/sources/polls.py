@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from headrace.api.meta import GENERIC
 from headrace.core.clock import Clock, parse_rfc3339
 from headrace.model.objects import Metadata
 from headrace.model.reference import REMOTE
@@ -37,4 +38,4 @@ def shared_age(interval: float) -> float:
 
 def lasting(provider: str) -> bool:
     """Whether credentials of a provider stay what they are until their Secret changes, which wakes the source."""
-    return provider in ("", "generic")
+    return provider in ("", GENERIC)

@@ -12,9 +12,6 @@ from headrace.model.scope import Scope
 from headrace.source.oci.credentials import Credential, Keychain, keychain_for
 from headrace.source.oci.reference import Repository
 
-GENERIC = "generic"
-"""The provider that is none."""
-
 
 class RegistryIdentities(Protocol):
     """The part of `identity.identities.Identities` that is used here."""

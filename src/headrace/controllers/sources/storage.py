@@ -131,12 +131,15 @@ class SourceStorage:
         await self.clean_up(metadata, held)
         return msgspec.structs.replace(held, url=self._store.url(held.path))
 
-    async def is_settled(self, metadata: Metadata) -> bool:
-        """Whether a run that finds nothing new would leave the storage as it is. What is due for all is done here as
-        there: many sources are looked at and never run."""
+    def is_settled(self, metadata: Metadata) -> bool:
+        """Whether a run that finds nothing new would leave the storage as it is."""
+        return self._store.is_settled(self.place(metadata))
+
+    async def collect_trees(self) -> None:
+        """Delete unpacked contents, of whatever object, that nobody has read for a while; a failure of that is nobody's
+        trouble."""
         with contextlib.suppress(OSError):
             await self._trees.collect()
-        return self._store.is_settled(self.place(metadata))
 
     def alias_url(self, metadata: Metadata, alias: str) -> str:
         """The address that stays the same from one artifact to the next: `status.url`."""
@@ -146,7 +149,7 @@ class SourceStorage:
         """What is old goes; a failure of that is nobody's trouble."""
         with contextlib.suppress(OSError):
             await self._store.collect(self.place(metadata), current)
-            await self._trees.collect()
+        await self.collect_trees()
 
     async def remove(self, metadata: Metadata) -> None:
         """Delete all artifacts of an object (SRC-COM-02)."""
