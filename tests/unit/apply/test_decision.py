@@ -30,6 +30,8 @@ STEPS: list[Any] = [
         id="a subresource written by kubectl", marks=pytest.mark.spec("KS-APPLY-12")),
     pytest.param(pending(), {"annotations": LAST_APPLIED}, False, Step.TAKE_OVER, id="annotation of kubectl apply"),
     pytest.param(
+        pending(), {"labels": {"fluxcd.io/sync-gc-mark": "x"}}, False, Step.TAKE_OVER, id="label of an older tool"),
+    pytest.param(
         pending("drifted"), {"annotations": LAST_APPLIED | {SSA: "Merge"}}, False, Step.APPLY,
         id="merged on the cluster"),
     pytest.param(pending(ssa="merge"), {"annotations": LAST_APPLIED}, False, Step.COMPARE, id="merged in the source"),
@@ -77,6 +79,7 @@ def test_empty_fields_that_another_version_of_flux_names_change_nothing() -> Non
     ("status", "reason", "message", "wanted"),
     [
         (422, "Invalid", "spec.selector: field is immutable", True),
+        (422, "Invalid", "spec.replicas: must be greater than or equal to 0", True),
         (409, "Conflict", "the object has been modified", True),
         (409, "AlreadyExists", "object is being deleted", False),
         (400, "BadRequest", 'admission webhook denied the request: spec.x is immutable', True),

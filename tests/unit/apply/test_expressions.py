@@ -90,9 +90,13 @@ async def test_many_objects_are_one_call() -> None:
 async def test_duplicates_and_bad_expressions_are_told() -> None:
     with pytest.raises(InvalidExpression, match=r"duplicate health check for GroupKind Widget\.example\.com"):
         HealthRules.parse(Answers(), [RULE, HealthCheckExpr("example.com/v2", "x", "Widget")])
-    bad = HealthRules.parse(Answers(), [HealthCheckExpr("example.com/v1", "now", failed="bad")])
-    with pytest.raises(InvalidExpression, match=r"healthchecks\[0\]: failed to parse the expression Failed: bad"):
-        await bad.check()
+    with pytest.raises(InvalidExpression, match=r"healthchecks\[0\]: expression Current not specified"):
+        HealthRules.parse(Answers(), [HealthCheckExpr("example.com/v1", "", failed="x")])
+    stated = {"Current": ("bad", "", ""), "InProgress": ("now", "bad", ""), "Failed": ("now", "", "bad")}
+    for name, (current, in_progress, failed) in stated.items():
+        rule = HealthCheckExpr("apps/v1", current, in_progress=in_progress, failed=failed)
+        with pytest.raises(InvalidExpression, match=rf"healthchecks\[1\]: failed to parse the expression {name}: bad"):
+            await HealthRules.parse(Answers(), [RULE, rule]).check()
 
 
 async def test_the_error_of_a_rule_for_secrets_quotes_nothing() -> None:

@@ -24,6 +24,7 @@ ROLLED_OUT = {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "rea
 TWO = {"replicas": 2, "progressDeadlineSeconds": 600}
 SET = {"observedGeneration": 1, "replicas": 2, "readyReplicas": 2, "currentReplicas": 2, "updatedReplicas": 2,
        "currentRevision": "a", "updateRevision": "a"}
+REPLICAS = {"replicas": 2, "fullyLabeledReplicas": 2, "availableReplicas": 2, "readyReplicas": 2}
 DAEMONS = {"observedGeneration": 1, "desiredNumberScheduled": 2, "currentNumberScheduled": 2,
            "updatedNumberScheduled": 2, "numberAvailable": 2, "numberReady": 2}
 WAITING = {"containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}
@@ -37,6 +38,7 @@ def unschedulable(ago: float) -> dict[str, str]:
 RULES: list[Any] = [
     ("generic: deleting", "", "Secret", obj(deletionTimestamp="2026-01-01T00:00:00Z"), TERMINATING),
     ("generic: not observed", "x.io", "Widget", obj({}, {"observedGeneration": 0}), IN_PROGRESS),
+    ("generic: observed later than it is", "x.io", "Widget", obj({}, {"observedGeneration": 2}), IN_PROGRESS),
     ("generic: reconciling", "x.io", "Widget", obj({}, {}, condition("Reconciling")), IN_PROGRESS),
     ("generic: stalled", "x.io", "Widget", obj({}, {}, condition("Stalled")), FAILED),
     ("rest: no conditions", "x.io", "Widget", obj(), CURRENT),
@@ -61,11 +63,16 @@ RULES: list[Any] = [
      IN_PROGRESS),
     ("Deployment rolling", APPS, "Deployment",
      obj(TWO, ROLLED_OUT, condition("Progressing"), AVAILABLE[1]), IN_PROGRESS),
+    ("Deployment not available", APPS, "Deployment", obj(TWO, ROLLED_OUT, AVAILABLE[0]), IN_PROGRESS),
     ("Deployment late", APPS, "Deployment",
      obj(TWO, ROLLED_OUT, condition("Progressing", "False", "ProgressDeadlineExceeded")), FAILED),
     ("StatefulSet", APPS, "StatefulSet", obj(TWO, SET), CURRENT),
     ("StatefulSet OnDelete", APPS, "StatefulSet",
      obj({"replicas": 9, "updateStrategy": {"type": "OnDelete"}}), CURRENT),
+    ("StatefulSet of none, not observed", APPS, "StatefulSet", obj({"replicas": 0}), IN_PROGRESS),
+    ("StatefulSet too few", APPS, "StatefulSet", obj(TWO, SET | {"replicas": 1}), IN_PROGRESS),
+    ("StatefulSet surplus", APPS, "StatefulSet", obj(TWO, SET | {"replicas": 3}), IN_PROGRESS),
+    ("StatefulSet old ones", APPS, "StatefulSet", obj(TWO, SET | {"currentReplicas": 1}), IN_PROGRESS),
     ("StatefulSet unready", APPS, "StatefulSet", obj(TWO, SET | {"readyReplicas": 1}), IN_PROGRESS),
     ("StatefulSet revisions", APPS, "StatefulSet", obj(TWO, SET | {"updateRevision": "b"}), IN_PROGRESS),
     ("StatefulSet partition", APPS, "StatefulSet",
@@ -75,14 +82,18 @@ RULES: list[Any] = [
     ("ReplicaSet", APPS, "ReplicaSet",
      obj({"replicas": 1}, {"replicas": 1, "fullyLabeledReplicas": 1, "availableReplicas": 1, "readyReplicas": 1}),
      CURRENT),
+    ("ReplicaSet unavailable", APPS, "ReplicaSet", obj(TWO, REPLICAS | {"availableReplicas": 1}), IN_PROGRESS),
+    ("ReplicaSet unready", APPS, "ReplicaSet", obj(TWO, REPLICAS | {"readyReplicas": 1}), IN_PROGRESS),
+    ("ReplicaSet surplus", APPS, "ReplicaSet", obj(TWO, REPLICAS | {"replicas": 3}), IN_PROGRESS),
     ("ReplicaSet unlabelled", APPS, "ReplicaSet",
      obj({"replicas": 1}, {"replicas": 1, "availableReplicas": 1, "readyReplicas": 1}), IN_PROGRESS),
-    ("ReplicaSet failure", APPS, "ReplicaSet", obj({}, {}, condition("ReplicaFailure")), IN_PROGRESS),
+    ("ReplicaSet failure", APPS, "ReplicaSet", obj(TWO, REPLICAS, condition("ReplicaFailure")), IN_PROGRESS),
     ("DaemonSet", APPS, "DaemonSet", obj({}, DAEMONS), CURRENT),
     ("DaemonSet of no node", APPS, "DaemonSet",
      obj({}, {"observedGeneration": 1, "desiredNumberScheduled": 0}), CURRENT),
     ("DaemonSet not observed", APPS, "DaemonSet", obj(), IN_PROGRESS),
-    ("DaemonSet unready", APPS, "DaemonSet", obj({}, DAEMONS | {"numberReady": 1}), IN_PROGRESS),
+    *((f"DaemonSet {count}", APPS, "DaemonSet", obj({}, DAEMONS | {count: 1}), IN_PROGRESS)
+      for count in ("currentNumberScheduled", "updatedNumberScheduled", "numberAvailable", "numberReady")),
     ("PVC bound", "", "PersistentVolumeClaim", obj({}, {"phase": "Bound"}), CURRENT),
     ("PVC pending", "", "PersistentVolumeClaim", obj({}, {"phase": "Pending"}), IN_PROGRESS),
     ("Pod succeeded", "", "Pod", obj({}, {"phase": "Succeeded"}), CURRENT),
@@ -102,6 +113,8 @@ RULES: list[Any] = [
     ("CRD new", "apiextensions.k8s.io", "CustomResourceDefinition", obj(), IN_PROGRESS),
     ("CRD installing", "apiextensions.k8s.io", "CustomResourceDefinition",
      obj({}, {}, condition("Established", "False", "Installing")), IN_PROGRESS),
+    ("CRD not established", "apiextensions.k8s.io", "CustomResourceDefinition",
+     obj({}, {}, condition("Established", "False", "NotAccepted")), FAILED),
     ("CRD refused", "apiextensions.k8s.io", "CustomResourceDefinition",
      obj({}, {}, condition("NamesAccepted", "False")), FAILED),
 ]

@@ -16,6 +16,23 @@ def test_objects_are_sorted_by_kind_and_webhooks_come_last() -> None:
         "ServiceAccount", "Role", "ConfigMap", "Deployment", "Widget", "ValidatingWebhookConfiguration"]
 
 
+KINDS = (
+    "CustomResourceDefinition", "Namespace", "ClusterRole", "ClusterClass", "RuntimeClass", "PriorityClass",
+    "StorageClass", "VolumeSnapshotClass", "IngressClass", "GatewayClass", "ClusterRoleBinding", "ResourceQuota",
+    "ServiceAccount", "Role", "RoleBinding", "ConfigMap", "Secret", "Service", "LimitRange", "Deployment",
+    "StatefulSet", "CronJob", "PodDisruptionBudget", "AnyOther", "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+)
+"""Upstream's order, whole."""
+
+
+@pytest.mark.spec("KS-APPLY-05")
+def test_every_kind_has_upstreams_place() -> None:
+    references = [Reference("", kind, "", "x") for kind in sorted(KINDS)]
+    assert tuple(reference.kind for reference in sorted(references, key=order.sort_key)) == KINDS
+    assert len({order.rank(reference) for reference in references}) == len(KINDS)
+
+
 @pytest.mark.spec("KS-APPLY-05")
 def test_objects_of_one_kind_are_sorted_by_group_namespace_and_name() -> None:
     a, b, c = manifest(name="b"), manifest(name="a"), manifest(name="z", namespace="a")

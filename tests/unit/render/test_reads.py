@@ -56,6 +56,25 @@ async def test_a_change_of_what_was_read_is_seen(tmp_path: Path, path: str, chan
     assert changed_read(reads, tree(tmp_path / "two", FILES | change)) is not None
 
 
+async def test_a_file_that_becomes_a_directory_is_seen_by_who_lists_it(tmp_path: Path) -> None:
+    listed = [read for read in await reads_of(tree(tmp_path / "one", FILES), "loose") if read.kind == "dir"]
+    again = tree(tmp_path / "two", {name: text for name, text in FILES.items() if not name.startswith("loose/")})
+    tree(tmp_path / "two", {"loose/b.yaml/b.yaml": FILES["loose/b.yaml"]})
+    assert listed
+    assert changed_read(listed, again) is not None
+
+
+async def test_a_link_that_leads_elsewhere_is_seen_though_it_leads_to_the_same(tmp_path: Path) -> None:
+    def linked(root: Path, target: str) -> Tree:
+        made = tree(root, FILES | {"copy/a.yaml": FILES["base/a.yaml"], "base/kustomization.yaml": "resources: [l]\n"})
+        (root / "base" / "l").symlink_to(target)
+        return made
+
+    reads = await reads_of(linked(tmp_path / "one", "a.yaml"), "app")
+    assert changed_read(reads, linked(tmp_path / "two", "a.yaml")) is None
+    assert changed_read(reads, linked(tmp_path / "three", "../copy/a.yaml")) is not None
+
+
 async def test_a_directory_that_is_gone_is_seen(tmp_path: Path) -> None:
     reads = await reads_of(tree(tmp_path / "one", FILES), "app")
     again = tree(tmp_path / "two", FILES)

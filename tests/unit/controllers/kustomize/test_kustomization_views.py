@@ -26,9 +26,11 @@ def test_the_timeout_is_the_stated_one_or_follows_the_interval(interval: str, st
     assert timeout(msgspec.structs.replace(SPEC, interval=interval, timeout=stated)) == seconds
 
 
+@pytest.mark.spec("KS-FIN-01", "KS-FIN-02")
 @pytest.mark.parametrize(
     ("policy", "prune", "suspend", "wanted"),
-    [("", True, False, True), ("MirrorPrune", False, False, False), ("Delete", False, False, True),
+    [("", True, False, True), ("", False, False, False), ("", True, True, False),
+     ("MirrorPrune", True, False, True), ("MirrorPrune", False, False, False), ("Delete", False, False, True),
      ("WaitForTermination", False, False, True), ("Orphan", True, False, False), ("Delete", True, True, False)],
 )
 def test_the_deletion_policy_decides(policy: str, prune: bool, suspend: bool, wanted: bool) -> None:

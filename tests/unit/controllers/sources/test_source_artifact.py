@@ -120,8 +120,9 @@ async def test_a_source_that_fails_or_is_suspended_still_serves_what_it_has() ->
 # -- dependencies ------------------------------------------------------------------------------------------------------
 
 
-def dependency(namespace: str, source: str, revision: str) -> LiveObject:
-    spec = {"interval": "1m", "prune": True, "sourceRef": {"kind": "GitRepository", "name": source}}
+def dependency(namespace: str, source: str, revision: str, /, **other: str) -> LiveObject:
+    reference = {"kind": "GitRepository", "name": source} | other
+    spec = {"interval": "1m", "prune": True, "sourceRef": reference}
     status = {"observedGeneration": 1, "conditions": [READY], "lastAppliedRevision": revision}
     return stored("Kustomization", namespace, spec=spec, status=status)
 
@@ -142,6 +143,15 @@ async def problem(depends_on: dict[str, str], scope: RecordedScope) -> str:
 @pytest.mark.parametrize(("source", "met"), [("one", False), ("two", True)])
 async def test_the_revision_of_a_dependency_counts_only_where_the_source_is_shared(source: str, met: bool) -> None:
     said = await problem({"name": "app"}, scope_with(dependency("default", source, "main@sha1:1")))
+    assert said == ("" if met else "dependency 'default/app' revision is not up to date")
+
+
+@pytest.mark.spec("KS-DEP-03", "KS-DEP-04")
+@pytest.mark.parametrize(("other", "met"), [
+    ({"namespace": "default"}, False), ({"namespace": "other"}, True), ({"kind": "OCIRepository"}, True),
+])
+async def test_a_source_is_shared_with_its_kind_and_namespace_only(other: dict[str, str], met: bool) -> None:
+    said = await problem({"name": "app"}, scope_with(dependency("default", "one", "main@sha1:1", **other)))
     assert said == ("" if met else "dependency 'default/app' revision is not up to date")
 
 
