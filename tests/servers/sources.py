@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,7 +81,9 @@ class RecordedScope:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def event(self, reason: str, message: str, *, warning: bool = False) -> None:
+    def event(
+        self, reason: str, message: str, *, warning: bool = False, annotations: Mapping[str, str] = {}
+    ) -> None:
         self.events.append((reason, message, warning))
 
     async def progress(self, reason: str, message: str, conditions: Sequence[Condition] = ()) -> None:

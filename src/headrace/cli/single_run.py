@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from headrace.engine.credentials import is_secret, register_secrets
@@ -76,7 +76,9 @@ class SingleRun:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def event(self, reason: str, message: str, *, warning: bool = False) -> None:
+    def event(
+        self, reason: str, message: str, *, warning: bool = False, annotations: Mapping[str, str] = {}
+    ) -> None:
         """Nobody is told."""
 
     async def progress(self, reason: str, message: str, conditions: Sequence[Condition] = ()) -> None:

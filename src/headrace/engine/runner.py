@@ -178,8 +178,8 @@ class Runner:
             self._report_late(scope, end)
         else:
             end = await self._report(scope, end)
-        for reason, message, warning in scope.events:
-            await self._services.writer.event(scope.latest, reason, message, warning=warning)
+        for reason, message, warning, notes in scope.events:
+            await self._services.writer.event(scope.latest, reason, message, warning=warning, annotations=notes)
         self._settle(scope, end)
         self._leave_trace(scope, end, started)
         if self.freshest.get(reference) is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -78,7 +78,7 @@ class RunScope:
         self.requests = Tally()
         self.steps: list[Step] = []
         self.notes: list[str] = []
-        self.events: list[tuple[str, str, bool]] = []
+        self.events: list[tuple[str, str, bool, Mapping[str, str]]] = []
         self.activities: list[Activity] = []
 
     # -- what the run is -----------------------------------------------------------------------------------------
@@ -287,9 +287,11 @@ class RunScope:
         if len(self.notes) < NOTES:
             self.notes.append(text)
 
-    def event(self, reason: str, message: str, *, warning: bool = False) -> None:
+    def event(
+        self, reason: str, message: str, *, warning: bool = False, annotations: Mapping[str, str] = {}
+    ) -> None:
         """See `Scope.event`."""
-        self.events.append((reason, message, warning))
+        self.events.append((reason, message, warning, annotations))
 
     # -- writes --------------------------------------------------------------------------------------------------
 

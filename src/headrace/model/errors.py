@@ -36,6 +36,8 @@ class StepError(Exception):
         self.conditions: tuple[Condition, ...] = ()
         """What stands in the status instead of `condition` with `reason` and `message`, where a kind of Flux says one
         thing in its events and another in its conditions, or shows a failure in two conditions."""
+        self.annotations: dict[str, str] = {}
+        """Annotations of the event."""
         self.remove: tuple[str, ...] = ()
         """Conditions that this failure makes untrue."""
 

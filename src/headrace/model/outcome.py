@@ -25,9 +25,10 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     `reason` and `message` become the Ready=True condition (and those of `conditions` stand beside it; a type in
     `remove` is taken out). `status` are fields of the status in JSON form that replace those of the object.
     `event`, when not empty, is the message of the one event of this run; without it the runner writes none.
-    `event_reason` defaults to `reason`. `after` is when the next run is due in seconds (None: never by timer).
-    `jitter` says that `after` is an interval to be spread. `look`, if there is one, is asked when that interval is
-    over; only if it says no, or raises, the object is run. Whatever else wakes the object has it run at once.
+    `event_reason` defaults to `reason`. `announcement`, when not empty, is for those alone who are told of events by
+    HTTP: what the commit of `revision` has come to. `after` is when the next run is due in seconds (None: never by
+    timer). `jitter` says that `after` is an interval to be spread. `look`, if there is one, is asked when that interval
+    is over; only if it says no, or raises, the object is run. Whatever else wakes the object has it run at once.
     """
 
     reason: str
@@ -38,6 +39,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     event: str = ""
     event_reason: str = ""
     event_annotations: dict[str, str] = {}
+    announcement: str = ""
     revision: str = ""
     after: float | None = None
     jitter: bool = True

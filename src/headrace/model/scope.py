@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
@@ -80,7 +80,9 @@ class Scope(Protocol):
         """Put a decision and its reason into the trace. Never a secret."""
         ...
 
-    def event(self, reason: str, message: str, *, warning: bool = False) -> None:
+    def event(
+        self, reason: str, message: str, *, warning: bool = False, annotations: Mapping[str, str] = {}
+    ) -> None:
         """Have an event written when the run has ended, whatever its end: for what its one event cannot say."""
         ...
 
@@ -131,6 +133,8 @@ class StatusWriter(Protocol):
         """Take everything out of the status; no patch when there is nothing in it."""
         ...
 
-    async def event(self, live: LiveObject, reason: str, message: str, *, warning: bool) -> None:
+    async def event(
+        self, live: LiveObject, reason: str, message: str, *, warning: bool, annotations: Mapping[str, str] = {}
+    ) -> None:
         """Write an event about an object, which may be gone by now."""
         ...

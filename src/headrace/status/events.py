@@ -73,18 +73,30 @@ class Events:
     async def record(self, live: LiveObject, kind: KindInfo[object], *, type_: str, reason: str, message: str,
                      annotations: Mapping[str, str]) -> None:
         """Write one event about `live`; annotations of the object under `event.toolkit.fluxcd.io/` come along."""
+        record = self._made(live, kind, type_, reason, message, annotations)
+        try:
+            self._tell(record)
+            await self._write(record)
+        except KubeError as error:
+            log.warning("event was not written", extra={"object": str(live.reference), "error": str(error)})
+
+    def announce(self, live: LiveObject, kind: KindInfo[object], *, reason: str, message: str,
+                 annotations: Mapping[str, str]) -> None:
+        """Tell the sinks alone: what is for those who follow, and not worth a request to the API server."""
+        self._tell(self._made(live, kind, NORMAL, reason, message, annotations))
+
+    def _made(self, live: LiveObject, kind: KindInfo[object], type_: str, reason: str, message: str,
+              annotations: Mapping[str, str]) -> EventRecord:
         own = {key: value for key, value in (live.metadata.annotations or {}).items()
                if key.startswith(EVENT_ANNOTATION_PREFIX)}
         told = {key: redact(value) for key, value in (own | dict(annotations)).items()}
         text = redact(message)
         text = text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
-        record = EventRecord(live, kind.component, type_, reason, text, told, self._clock.now())
-        try:
-            for sink in self._sinks:
-                sink(record)
-            await self._write(record)
-        except KubeError as error:
-            log.warning("event was not written", extra={"object": str(live.reference), "error": str(error)})
+        return EventRecord(live, kind.component, type_, reason, text, told, self._clock.now())
+
+    def _tell(self, record: EventRecord) -> None:
+        for sink in self._sinks:
+            sink(record)
 
     async def _write(self, record: EventRecord) -> None:
         key = (record.live.metadata.uid, record.type, record.reason, record.message,

@@ -36,6 +36,9 @@ Decide = Callable[[tuple[Condition, ...]], Verdict]
 TENANCY_RELAXED = "TenancyRelaxed"
 """Condition: there is a point of strict tenancy that the operator has turned off."""
 
+COMMIT_STATUS, UPDATE = "commit_status", "update"
+"""The annotation of events, below the group, that notification-controller makes the status of a commit from."""
+
 ATTEMPTS = 5
 """Tries of one patch before the run counts as failed."""
 
@@ -90,7 +93,17 @@ class ApiStatusWriter:
         if message:
             annotations = _revision(live, outcome.revision) | outcome.event_annotations
             await self._event(written, NORMAL, reason, message, annotations)
+        if outcome.announcement:
+            self._announce(written, outcome)
         return written
+
+    def _announce(self, live: LiveObject, outcome: Outcome) -> None:
+        """Apart from the event, since a receiver that marks commits takes only what says so, and one that writes to
+        people takes nothing of it (KS-REC-13)."""
+        marks = {f"{live.reference.group}/{COMMIT_STATUS}": UPDATE}
+        self._events.announce(
+            live, self._kind(live), reason=outcome.reason, message=outcome.announcement,
+            annotations=_revision(live, outcome.revision) | outcome.event_annotations | marks)
 
     async def failed(self, live: LiveObject, error: StepError, next_after: float | None) -> LiveObject:
         """See `StatusWriter.failed`. Waiting is no warning, and is told once."""
@@ -101,7 +114,8 @@ class ApiStatusWriter:
         if not error.quiet and not (waiting and written is live):
             type_ = NORMAL if waiting else WARNING
             revision = error.status.get("lastAttemptedRevision", "")
-            await self._event(written, type_, error.reason, clean.message, _revision(live, str(revision)))
+            annotations = _revision(live, str(revision)) | error.annotations
+            await self._event(written, type_, error.reason, clean.message, annotations)
         return written
 
     async def suspended(self, live: LiveObject) -> LiveObject:
@@ -119,9 +133,11 @@ class ApiStatusWriter:
             self._resource(live), live.metadata.namespace, live.metadata.name, body, subresource="status",
             field_manager=f"gotk-{self._kind(live).component}")
 
-    async def event(self, live: LiveObject, reason: str, message: str, *, warning: bool) -> None:
+    async def event(
+        self, live: LiveObject, reason: str, message: str, *, warning: bool, annotations: Mapping[str, str] = {}
+    ) -> None:
         """See `StatusWriter.event`."""
-        await self._event(live, WARNING if warning else NORMAL, reason, message, _revision(live, ""))
+        await self._event(live, WARNING if warning else NORMAL, reason, message, annotations)
 
     # -- the patch -----------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import pytest
 from headrace.api.kinds import GIT_REPOSITORY, KUSTOMIZATION
 from headrace.kube.client import MERGE_PATCH
 from headrace.kube.resource import Resource
-from tests.cluster.kustomization.test_spec_fields import create
+from tests.cluster.kustomization.test_spec_fields import ACCOUNTS, ROLE_BINDINGS, ROLES, create
 from tests.cluster.kustomization.world import RunningEngine, World, condition, config_map, deployment
 
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True)
@@ -89,6 +89,34 @@ async def test_the_origin_of_an_artifact_is_told_in_status_history_and_event(
     assert event["metadata"]["annotations"] == {
         f"{GROUP}/revision": revision, f"{GROUP}/originRevision": origin, f"{GROUP}/commit_status": "update",
         "event.toolkit.fluxcd.io/team": "a"}
+    await world.patch(KUSTOMIZATION, "app", {"spec": {"path": "none"}})
+    event = await world.until_event("kustomization path not found")
+    assert event["metadata"]["annotations"] == {
+        f"{GROUP}/revision": revision, f"{GROUP}/originRevision": origin, "event.toolkit.fluxcd.io/team": "a"}
+    await world.patch(KUSTOMIZATION, "app", {"spec": {"dependsOn": [{"name": "absent"}]}})
+    event = await world.until_event("dependency ")
+    assert event["metadata"]["annotations"][f"{GROUP}/originRevision"] == origin
+    await world.delete(KUSTOMIZATION, "app")
+    event = await world.until_event(f"ConfigMap/{world.namespace}/a deleted")
+    assert event["metadata"]["annotations"][f"{GROUP}/originRevision"] == origin
+
+
+async def test_objects_that_nobody_may_delete_any_more_are_named(world: World, engine: RunningEngine) -> None:
+    await create(world, ACCOUNTS, "tenant")
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}
+    await create(world, ROLES, "tenant", rules=[rule])
+    await create(world, ROLE_BINDINGS, "tenant",
+                 subjects=[{"kind": "ServiceAccount", "name": "tenant", "namespace": world.namespace}],
+                 roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tenant"})
+    revision = world.commit({"a.yaml": config_map("a")})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace, serviceAccountName="tenant")
+    await world.ready()
+    await world.client.delete(ACCOUNTS, world.namespace, "tenant")
+    await world.delete(KUSTOMIZATION, "app")
+    event = await world.until_event("unable to prune objects")
+    assert event["message"].endswith(f"\nConfigMap/{world.namespace}/a")
+    assert event["metadata"]["annotations"] == {f"{GROUP}/revision": revision}
 
 
 @pytest.mark.spec("KS-REC-15")

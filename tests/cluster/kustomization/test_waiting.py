@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
 from headrace.api.kinds import KUSTOMIZATION
+from headrace.engine.scope import RunScope
 from headrace.kube.client import MERGE_PATCH, STRATEGIC_MERGE_PATCH
+from headrace.model.outcome import Condition
 from tests.cluster.kustomization.world import RunningEngine, World, condition, config_map, deployment
 
 NOWHERE = {"nodeSelector": {"kubernetes.io/hostname": "no-such-node"}}
 
 
-@pytest.mark.spec("KS-HC-02", "KS-REC-07")
-async def test_a_deployment_is_waited_for(world: World, engine: RunningEngine) -> None:
+@pytest.mark.spec("KS-HC-02")
+async def test_a_deployment_is_waited_for_and_nothing_else(world: World, engine: RunningEngine) -> None:
     world.commit({"web.yaml": deployment("web", 2)})
     await world.source()
-    await world.kustomization(targetNamespace=world.namespace, wait=True)
+    absent = {"kind": "Deployment", "name": "absent", "namespace": world.namespace}
+    await world.kustomization(targetNamespace=world.namespace, wait=True, healthChecks=[absent], timeout="1h")
     ks = await world.ready()
     assert condition(ks, "Healthy")["reason"] == "Succeeded"
     assert condition(ks, "Healthy")["message"].startswith("Health check passed in ")
     web = await world.get("apps/v1", "Deployment", "web")
     assert web is not None
     assert web["status"]["readyReplicas"] == 2
+    event = await world.until_event("Health check passed in ")
+    assert f"Deployment/{world.namespace}/web created\n" in event["message"]
+    await world.push({"web.yaml": deployment("web", 3)})
+    await world.until_event(f"Deployment/{world.namespace}/web configured\nHealth check passed in ")
+
+
+@pytest.mark.spec("KS-REC-07")
+async def test_a_run_says_what_it_does_one_step_after_the_other(
+    world: World, engine: RunningEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[str, str]] = []
+    progress = RunScope.progress
+
+    async def listen(scope: RunScope, reason: str, message: str, conditions: Sequence[Condition] = ()) -> None:
+        if scope.reference == world.reference():
+            said.append((reason, message))
+        await progress(scope, reason, message, conditions)
+
+    monkeypatch.setattr(RunScope, "progress", listen)
+    revision = world.commit({"web.yaml": deployment("web", 1)})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace, wait=True)
+    await world.ready()
+    steps = ("Fetching manifests", "Building manifests", "Detecting drift", "Running health checks")
+    assert said[:4] == [
+        ("Progressing", f"{step} for revision {revision} with a timeout of 59m30s") for step in steps]
 
 
 @pytest.mark.spec("REL-23", "KS-HC-12")
@@ -68,10 +98,16 @@ async def test_a_failed_job_ends_the_wait_at_once_and_its_repair_is_noticed(
         reason="HealthCheckFailed",
         text=f"failed early due to stalled resources: [Job/{world.namespace}/j status: 'Failed']",
     )
+    done = await world.until_event(f"Job/{world.namespace}/j created")
+    assert (done["type"], done["reason"]) == ("Normal", "Progressing"), "what a failed run has done is told too"
     job["spec"] = {"template": {"spec": {k: v for k, v in pod.items() if k != "nodeSelector"}}}
     revision = await world.push({"j.yaml": job})
     await world.ready(revision=revision)
     await world.until_event("Health check passed in ")
+
+    await world.request(KUSTOMIZATION, "app")
+    again = await world.until_event("Reconciliation finished in ")
+    assert "Health check passed" not in again["message"], "it was healthy before"
 
 
 async def test_a_pod_that_crashes_ends_the_wait_for_its_stateful_set_at_once(

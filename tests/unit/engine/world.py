@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -260,7 +260,9 @@ class Statuses:
         self.told.append(("cleared", live.reference, "", ""))
         return live
 
-    async def event(self, live: LiveObject, reason: str, message: str, *, warning: bool) -> None:
+    async def event(
+        self, live: LiveObject, reason: str, message: str, *, warning: bool, annotations: Mapping[str, str] = {}
+    ) -> None:
         self.told.append(("warning" if warning else "event", live.reference, reason, message))
 
     def of(self, reference: Reference) -> list[str]:

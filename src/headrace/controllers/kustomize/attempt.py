@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from headrace.api.kustomization import (
-    COMMIT_STATUS_ANNOTATION,
     ORIGIN_REVISION_ANNOTATION,
     REVISION_ANNOTATION,
     Kustomization,
@@ -43,6 +42,15 @@ class Attempt:
         return self._clock.monotonic() - self._started
 
     @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Whatever fails inside names in its event what it was about; it passes unchanged otherwise."""
+        try:
+            yield
+        except StepError as error:
+            error.annotations = self.event_annotations()
+            raise
+
+    @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
         """Whatever fails inside says in its status what was attempted. Anything else passes unchanged."""
         try:
@@ -54,6 +62,7 @@ class Attempt:
             if not isinstance(error, StepError):
                 raise
             error.status = self._failed(error) | error.status
+            error.annotations = self.event_annotations()
             if error is raised:
                 raise
             raise error from raised
@@ -84,17 +93,23 @@ class Attempt:
             status=reason,
             now=self._clock.now(),
             duration=self.duration,
-            metadata=self._metadata("revision", "originRevision"),
+            metadata=self._metadata(),
         )
         return {"history": history.as_status(entries)}
 
     def event_annotations(self) -> dict[str, str]:
-        """Annotations of the event of a success (KS-REC-11, KS-REC-13)."""
-        return self._metadata(REVISION_ANNOTATION, ORIGIN_REVISION_ANNOTATION) | {COMMIT_STATUS_ANNOTATION: "update"}
+        """Annotations of the events of the attempt, whatever has become of it (KS-REC-11, KS-REC-13)."""
+        return revision_annotations(self.artifact.revision, self.artifact.origin_revision)
 
-    def _metadata(self, revision: str, origin: str) -> dict[str, str]:
-        told = {revision: self.artifact.revision, origin: self.artifact.origin_revision}
+    def _metadata(self) -> dict[str, str]:
+        told = {"revision": self.artifact.revision, "originRevision": self.artifact.origin_revision}
         return {key: value for key, value in told.items() if value}
+
+
+def revision_annotations(revision: str, origin: str) -> dict[str, str]:
+    """The annotations that say which revision an event is about; what is not known is left out."""
+    told = {REVISION_ANNOTATION: revision, ORIGIN_REVISION_ANNOTATION: origin}
+    return {key: value for key, value in told.items() if value}
 
 
 def inventory_status(entries: Iterable[InventoryEntry]) -> dict[str, object]:

@@ -16,8 +16,14 @@ import msgspec
 
 from headrace import __version__
 from headrace.api.kinds import KUSTOMIZATION
-from headrace.api.kustomization import HealthCheck, Inventory, Kustomization, KustomizationSpec
-from headrace.api.meta import APPROVE, FINALIZER, PRUNE_BUDGET
+from headrace.api.kustomization import (
+    COMMIT_STATUS_ANNOTATION,
+    HealthCheck,
+    Inventory,
+    Kustomization,
+    KustomizationSpec,
+)
+from headrace.api.meta import APPROVE, FINALIZER, PRUNE_BUDGET, READY
 from headrace.apply import control
 from headrace.apply.applied import AppliedStore, LastDelivery, OwnerRecords
 from headrace.apply.applier import FOUGHT, ApplyOptions
@@ -27,14 +33,14 @@ from headrace.apply.expressions import CONTENT, Cel, HealthRules, InvalidExpress
 from headrace.apply.guard import OFF, Guard
 from headrace.apply.health import HEALTH
 from headrace.apply.ignore import IgnoreRules
-from headrace.apply.inventory import Entries
+from headrace.apply.inventory import Entries, readable
 from headrace.apply.messages import RECONCILIATION_FAILED
 from headrace.apply.prune import PRUNE_FAILED, Handover, prune
 from headrace.apply.rivalry import Rivalry
 from headrace.apply.target import Target
 from headrace.apply.waiter import Checked, HealthWait, Unhealthy, wait_gone
 from headrace.controllers.consumers import Consumers
-from headrace.controllers.kustomize.attempt import SUCCEEDED, Attempt, inventory_status
+from headrace.controllers.kustomize.attempt import SUCCEEDED, Attempt, inventory_status, revision_annotations
 from headrace.controllers.kustomize.coherence import Coherence
 from headrace.controllers.kustomize.decryption import DecryptionPolicy, KeyReader, check_decryption, keep_secret
 from headrace.controllers.kustomize.dependencies import INVALID_EXPRESSION, TERMINAL, Dependencies
@@ -165,8 +171,9 @@ class KustomizationController:
         check_decryption(obj.spec, self._options.decryption)
         namespace, retry = obj.metadata.namespace, self.retry_interval(obj)
         artifact = await self._sources.artifact(obj.spec.source_ref, namespace, retry, scope)
-        await self._dependencies.require(obj, artifact, scope)
         attempt = Attempt(obj, artifact, self._clock)
+        with attempt.told():
+            await self._dependencies.require(obj, artifact, scope)
         with attempt.recorded():
             target = await self._targets.open(obj.spec.kube_config, obj.spec.service_account_name, scope)
             attempt.cluster = target.name
@@ -179,7 +186,11 @@ class KustomizationController:
                 raise
             finally:
                 await self._store.save(records)
-            healthy = await run.check_health(delivered)
+            try:
+                healthy = await run.check_health(delivered)
+            except Exception:
+                run.tell_changes(delivered.changes)
+                raise
             return run.outcome(delivered, healthy)
 
     # -- deletion --------------------------------------------------------------------------------------------------
@@ -196,14 +207,19 @@ class KustomizationController:
             if await self._targets.account_exists(obj.spec.service_account_name, scope):
                 await self._delete(obj, owned, scope)
             else:
-                said = "unable to prune objects: the service account to impersonate does not exist"
-                log.warning(said, extra={"object": str(scope.live.reference), "objects": len(owned)})
-                scope.event(PRUNE_FAILED, said, warning=True)
+                self._leave(obj, owned, scope)
         self._consumers.forget(scope.live.reference)
         await self._store.forget(obj.metadata.uid)
         self._handovers.forget(obj.metadata.uid)
         self._coherence.forget(obj.metadata.uid)
         self._targets.release(scope)
+
+    def _leave(self, ks: Kustomization, owned: Entries, scope: Scope) -> None:
+        """Say which objects nobody can delete in their owner's name, and so stay."""
+        said = "unable to prune objects: the service account to impersonate does not exist"
+        log.warning(said, extra={"object": str(scope.live.reference), "objects": len(owned)})
+        left = (str(reference) for _, reference in readable(owned))
+        scope.event(PRUNE_FAILED, "\n".join((said, *left)), warning=True, annotations=_applied(ks))
 
     async def _delete(self, ks: Kustomization, owned: Entries, scope: Scope) -> None:
         target = await self._targets.open(ks.spec.kube_config, ks.spec.service_account_name, scope)
@@ -215,18 +231,20 @@ class KustomizationController:
             if ks.spec.deletion_policy != "WaitForTermination":
                 # What is gone is not looked for again: its kind may go with it, and nobody could tell any more.
                 await scope.record_inventory(pruned.kept)
+            error.annotations = _applied(ks)
             raise error
         for entry in pruned.claimed:
             await self._handovers.await_claimant(ks, claims[entry.id], scope)
         if pruned.changes.effective:
-            scope.event(SUCCEEDED, "\n".join(map(str, pruned.changes.effective)))
+            text = "\n".join(map(str, pruned.changes.effective))
+            scope.event(SUCCEEDED, text, annotations=_applied(ks))
         deleted = [change.reference for change in pruned.changes.changes if change.action is Action.DELETED]
         if ks.spec.deletion_policy == "WaitForTermination" and deleted:
             gone = wait_gone(target, deleted, lambda reference: _exists(target, reference), timeout(ks.spec))
             left = await scope.wait(gone, on=deleted, note="termination of deleted objects")
             if left:
                 text = f"failed to wait for resources termination: {', '.join(map(str, left))}"
-                scope.event(PRUNE_FAILED, text, warning=True)
+                scope.event(PRUNE_FAILED, text, warning=True, annotations=_applied(ks))
 
 
 class _Run:
@@ -287,6 +305,7 @@ class _Run:
         except PruneError as failure:
             await self._scope.read(self._scope.live.reference, APPROVAL)
             failure.error.status = {"inventory": inventory_status(failure.delivered.inventory)}
+            self.tell_changes(failure.delivered.changes)
             raise failure.error from failure
         if not manifests.remote and delivered.delayed is None:
             self._records.delivered(LastDelivery(inputs, self._artifact.digest, manifests.digest, manifests.reads))
@@ -443,14 +462,19 @@ class _Run:
         interval = parse_duration(self._ks.spec.interval)
         self._controller._coherence.handled(self._ks.metadata.uid, self._artifact.revision)
         after = interval if delivered.due is None else min(interval, delivered.due)
+        event = self._event(delivered, healthy)
+        passed = format_duration(round(self._attempt.duration, 3))
+        finished = f"Reconciliation finished in {passed}, next run in {format_duration(after)}"
+        alone = not event and self._is_caused_by("requested")
         return Outcome(
             reason=SUCCEEDED,
             message=f"Applied revision: {self._artifact.revision}",
             status=self._attempt.succeeded(delivered.inventory, counts=self._counts(delivered)),
             conditions=() if healthy is None else (healthy,),
             remove=() if healthy is not None else (HEALTHY,),
-            event=self._event(delivered, healthy, after),
-            event_annotations=self._attempt.event_annotations(),
+            event=finished if alone else event,
+            event_annotations=self._attempt.event_annotations() | (MARK if alone else {}),
+            announcement=finished if not alone and self._is_worth_telling(delivered) else "",
             revision=self._artifact.revision,
             after=after,
             jitter=delivered.due is None,
@@ -458,30 +482,62 @@ class _Run:
 
     def _counts(self, delivered: Delivered) -> bool:
         """Whether the run was one of the object's. An engine that starts looks at everything, and writes nothing."""
-        known = self._ks.status.last_applied_revision == self._artifact.revision and not delivered.changes.effective
-        return not known or any(
+        return not self._is_known(delivered) or any(
             cause.what != "started" and not (cause.reference and cause.reference.cluster == REMOTE)
             for cause in self._scope.causes
         )
 
-    def _event(self, delivered: Delivered, healthy: Condition | None, after: float) -> str:
-        lines = [
-            f"{change} ({change.reason})" if change.reason.startswith(FOUGHT) else str(change)
-            for change in delivered.changes.effective
-        ]
+    def _is_known(self, delivered: Delivered) -> bool:
+        """Whether the status says already what this run has come to."""
+        was_ready = any(c.type == READY and c.status == "True" for c in self._ks.status.conditions)
+        same = self._ks.status.last_applied_revision == self._artifact.revision
+        return was_ready and same and not delivered.changes.effective
+
+    def _is_worth_telling(self, delivered: Delivered) -> bool:
+        """Whether those who mark commits are told: of what is new, and again at each interval, for what was lost."""
+        return not self._is_known(delivered) or self._is_caused_by("interval", "requested")
+
+    def _is_caused_by(self, *what: str) -> bool:
+        return any(cause.what in what for cause in self._scope.causes)
+
+    def tell_changes(self, changes: ChangeSet) -> None:
+        """What was done by a run that fails, or is cut short, afterwards: its one event does not say it."""
+        if lines := _lines(changes):
+            self._scope.event(PROGRESSING, "\n".join(lines), annotations=self._attempt.event_annotations())
+
+    def _event(self, delivered: Delivered, healthy: Condition | None) -> str:
+        lines = _lines(delivered.changes)
         lines += [f"{kind[1]} objects are not watched: {why}" for kind, why in self._target.unwatched.items() if lines]
-        if healthy is not None and self._was_unhealthy():
+        if healthy is not None and (self._was_unhealthy() or self._is_rollout(delivered)):
             lines.append(healthy.message)
-        if not lines and any(cause.what == "requested" for cause in self._scope.causes):
-            passed = format_duration(round(self._attempt.duration, 3))
-            lines.append(f"Reconciliation finished in {passed}, next run in {format_duration(after)}")
         return "\n".join(lines)
 
     def _was_unhealthy(self) -> bool:
-        return any(c.type == HEALTHY and c.status == "False" for c in self._ks.status.conditions)
+        return not any(c.type == HEALTHY and c.status == "True" for c in self._ks.status.conditions)
+
+    def _is_rollout(self, delivered: Delivered) -> bool:
+        new = self._ks.status.last_applied_revision != self._artifact.revision
+        return new and bool(delivered.changes.effective)
 
 
 # -- pure views of an object -------------------------------------------------------------------------------------------
+
+
+MARK = {COMMIT_STATUS_ANNOTATION: "update"}
+"""On what is told of a success to those who mark commits, and on nothing else: such events reach nobody besides."""
+
+
+def _lines(changes: ChangeSet) -> list[str]:
+    """What is said of the changes of a run, in which a rival is named."""
+    return [
+        f"{change} ({change.reason})" if change.reason.startswith(FOUGHT) else str(change)
+        for change in changes.effective
+    ]
+
+
+def _applied(ks: Kustomization) -> dict[str, str]:
+    """Annotations of what is said when an object goes: they name what it had delivered."""
+    return revision_annotations(ks.status.last_applied_revision, ks.status.last_applied_origin_revision)
 
 
 def _passed(seconds: float) -> Condition:
