@@ -10,12 +10,14 @@ import msgspec
 import pytest
 
 from headrace.api.kinds import KUSTOMIZATION
+from headrace.controllers.kustomize import kustomization
 from headrace.kube.client import MERGE_PATCH
 from headrace.kube.errors import ApiError
 from headrace.kube.resource import Resource
 from tests.cluster.kustomization.world import RunningEngine, World, condition, config_map, deployment, inventory
 
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True)
+DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments", namespaced=True)
 SECRETS = Resource("", "v1", "Secret", "secrets", namespaced=True)
 ROLES = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles", namespaced=True)
 ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", namespaced=True)
@@ -53,6 +55,11 @@ async def test_names_patches_images_and_metadata_are_changed(world: World, engin
     assert web["metadata"]["annotations"].items() >= {"patched": "yes", "note": "b"}.items()
     assert web["metadata"]["labels"]["team"] == "a"
     assert await world.get("v1", "ConfigMap", "pre-extra-post") is not None
+
+    await world.patch(KUSTOMIZATION, "app", {"spec": {"commonMetadata": None}})
+    web = await world.until(DEPLOYMENTS, "pre-web-post", lambda o: "team" not in o["metadata"]["labels"])
+    assert "note" not in web["metadata"]["annotations"]
+    assert web["metadata"]["annotations"]["patched"] == "yes"
 
 
 @pytest.mark.spec("KS-SUB-01", "KS-SUB-02")
@@ -191,6 +198,47 @@ async def test_termination_is_waited_for(world: World, engine: RunningEngine) ->
     patch = msgspec.json.encode({"metadata": {"finalizers": None}})
     await world.client.patch(CONFIG_MAPS, world.namespace, "a", patch, content_type=MERGE_PATCH)
     await world.until_gone(KUSTOMIZATION, "app")
+
+
+async def deleted_but_held(world: World, **spec: Any) -> None:
+    """Deliver an object that a finalizer keeps, and delete the Kustomization."""
+    held = config_map("a")
+    held["metadata"]["finalizers"] = ["example.com/hold"]
+    world.commit({"a.yaml": held})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace, **spec)
+    await world.ready()
+    await world.delete(KUSTOMIZATION, "app")
+
+
+async def still_terminating(world: World, name: str) -> bool:
+    """Whether an object is being deleted and not gone; lets it go."""
+    found = await world.get("v1", "ConfigMap", name)
+    patch = msgspec.json.encode({"metadata": {"finalizers": None}})
+    await world.client.patch(CONFIG_MAPS, world.namespace, name, patch, content_type=MERGE_PATCH)
+    return found is not None and "deletionTimestamp" in found["metadata"]
+
+
+@pytest.mark.spec("KS-FIN-03")
+async def test_what_does_not_terminate_in_time_is_named_and_holds_the_kustomization_no_longer(
+    world: World, engine: RunningEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kustomization, "SHORTEST_TIMEOUT", 1.0)
+    await deleted_but_held(world, deletionPolicy="WaitForTermination", timeout="1s")
+    await world.until_gone(KUSTOMIZATION, "app")
+    assert await still_terminating(world, "a")
+    text = f"failed to wait for resources termination: ConfigMap/{world.namespace}/a"
+    assert (await world.until_event(text))["type"] == "Warning"
+
+
+@pytest.mark.spec("KS-FIN-01")
+@pytest.mark.parametrize("policy", ["Delete", "MirrorPrune"])
+async def test_termination_is_waited_for_only_where_the_policy_says_so(
+    world: World, engine: RunningEngine, policy: str
+) -> None:
+    await deleted_but_held(world, deletionPolicy=policy, timeout="1h")
+    await world.until_gone(KUSTOMIZATION, "app")
+    assert await still_terminating(world, "a")
 
 
 @pytest.mark.spec("KS-GC-02")

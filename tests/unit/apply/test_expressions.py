@@ -61,9 +61,13 @@ async def test_expressions_are_tried_in_order(values: dict[str, bool | str], sta
 @pytest.mark.spec("KS-HC-08")
 async def test_a_generation_not_observed_is_in_progress_before_any_expression() -> None:
     answers = Answers(never=True)
-    assert (await assessed(answers, live(status={"observedGeneration": 1}))).status is Status.IN_PROGRESS
+    for observed in (1, 3):
+        unobserved = live(status={"observedGeneration": observed})
+        assert (await assessed(answers, unobserved)).status is Status.IN_PROGRESS
     assert answers.calls == 0
     assert (await assessed(answers, live(status={"observedGeneration": 2}))).status is Status.FAILED
+    assert (await assessed(answers, live(status={"observedGeneration": "1"}))).status is Status.FAILED, "no number"
+    assert (await assessed(answers, live(status="odd"))).status is Status.FAILED
 
 
 @pytest.mark.spec("KS-HC-08")

@@ -1,6 +1,7 @@
-from headrace.apply.rivalry import FORGOTTEN, FREE, Rivalry
+from headrace.apply.rivalry import FORGOTTEN, FREE, Rivalry, last_manager, other_owner
 from headrace.core.backoff import Backoff
 from headrace.model.reference import Reference
+from tests.unit.apply.builders import OWNER, field, live
 
 REF = Reference("apps", "Deployment", "default", "web")
 
@@ -42,6 +43,22 @@ def test_an_object_that_was_left_alone_for_long_starts_anew() -> None:
     rivalry.corrected(REF)
     assert rivalry.delay(REF) == 0.0
     assert not rivalry.fighting(REF)
+
+
+def test_the_rival_is_who_wrote_last_besides_us_and_writers_of_status() -> None:
+    fields = [field(time="2026-11-21T12:00:00Z"), field("first", "Update"),
+              field("second", "Update", time="2026-11-21T11:00:00Z"),
+              field("kubelet", "Update", time="2026-11-21T13:00:00Z", subresource="status")]
+    assert last_manager(live(fields=fields)) == "second"
+    assert last_manager(live()) == ""
+
+
+def test_another_owner_is_named_when_either_label_differs() -> None:
+    assert other_owner(live(labels=OWNER).metadata, OWNER) == ""
+    assert other_owner(live(labels=None).metadata, OWNER) == ""
+    for name, value, said in (("name", "b", "default/b"), ("namespace", "b", "b/app")):
+        labels = OWNER | {f"kustomize.toolkit.fluxcd.io/{name}": value}
+        assert other_owner(live(labels=labels).metadata, OWNER) == f"Kustomization/{said}"
 
 
 def test_other_objects_are_not_delayed() -> None:

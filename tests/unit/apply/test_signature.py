@@ -27,6 +27,8 @@ MOVED: list[Any] = [
     pytest.param({"fields": [field(time="2027-01-01T00:00:00Z")]}, id="a value of ours, written in our name"),
     pytest.param({"fields": [field(), field("kubectl-edit", "Update")]}, id="an edit with kubectl"),
     pytest.param({"fields": [field(), field("kubectl", "Apply")]}, id="kubectl apply --server-side"),
+    pytest.param({"fields": [field(), field("before-first-apply", "Update")]}, id="fields of before the first apply"),
+    pytest.param({"fields": [field(), field(operation="Update")]}, id="an update in our name"),
     pytest.param({"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}, id="kubectl apply"),
     pytest.param({"labels": OWNER | {"fluxcd.io/sync-gc-mark": "x"}}, id="a label of Flux v1"),
 ]

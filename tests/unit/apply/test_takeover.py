@@ -1,6 +1,7 @@
 import msgspec
+import pytest
 
-from headrace.apply.takeover import take_over_patch, union
+from headrace.apply.takeover import migration_patch, take_over_patch, union
 from tests.unit.apply.builders import field, live
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -37,6 +38,16 @@ def test_an_object_that_we_never_applied_gets_an_entry_of_ours() -> None:
 
 def test_nothing_to_take_over_gives_no_patch() -> None:
     assert take_over_patch(live(fields=[field(), field("hpa", "Update")]), "v1") == b""
+
+
+@pytest.mark.spec("KS-APPLY-22")
+def test_every_managers_entry_is_rewritten_to_our_version() -> None:
+    obj = live(fields=[field(), field("hpa", "Update", apiVersion="v1beta1"), field("old", apiVersion="v1alpha1")])
+    guard, managers = msgspec.json.decode(migration_patch(obj, "v1"))
+    assert guard == {"op": "test", "path": "/metadata/resourceVersion", "value": "10"}
+    assert [(m["manager"], m["apiVersion"]) for m in managers["value"]] == [
+        ("kustomize-controller", "v1"), ("hpa", "v1"), ("old", "v1")]
+    assert migration_patch(live(fields=[field(), field("hpa", "Update")]), "v1") == b""
 
 
 def test_the_union_of_field_sets_keeps_both_branches() -> None:

@@ -1,4 +1,4 @@
-"""Waiting until deleted objects are gone: who is asked about, and how often."""
+"""Waiting until deleted objects are gone: who is asked about, and how often; and what is healthy to begin with."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
+from headrace.api.kustomization import HealthCheckExpr
 from headrace.apply import waiter
+from headrace.apply.expressions import HealthRules
 from headrace.apply.planner import Known
-from headrace.apply.waiter import wait_gone
+from headrace.apply.waiter import Checked, HealthWait, wait_gone
 from headrace.kube.listeners import Listener, Listeners
+from headrace.model.objects import LiveObject
 from headrace.model.reference import Reference
+from headrace.toolbox import Toolbox
+from tests.manual_clock import ManualClock
+from tests.unit.apply.builders import live
 
 OBJECTS = [Reference("", "ConfigMap", "default", f"c{number}") for number in range(50)]
 
 
 class Cluster:
     """Objects that are being deleted, as a Target shows them, and how often each was asked for."""
+
+    clock = ManualClock()
 
     def __init__(self, *, watched: bool) -> None:
         self.left = set(OBJECTS)
@@ -71,3 +79,35 @@ async def test_what_no_watch_covers_is_asked_for_ever_more_slowly(monkeypatch: p
 async def test_what_is_left_at_the_end_is_named() -> None:
     cluster = Cluster(watched=True)
     assert await wait_gone(cluster, OBJECTS[:2], cluster.exists, 0.05) == tuple(OBJECTS[:2])  # type: ignore[arg-type]
+
+
+# -- health ------------------------------------------------------------------------------------------------------------
+
+RULED = HealthCheckExpr("v1", "data.k == '2'", "ConfigMap")
+
+
+def is_open(check: Checked, answer: LiveObject | None = None, *rules: HealthCheckExpr) -> bool:
+    """Whether an object is waited for, of which nothing is known but what its apply was answered with."""
+    answers = {} if answer is None else {check.reference: answer}
+    stated = HealthRules.parse(Toolbox(), rules) if rules else None
+    return bool(HealthWait(Cluster(watched=True), [check], answers, rules=stated).open)  # type: ignore[arg-type]
+
+
+@pytest.mark.spec("KS-HC-04")
+def test_what_nobody_has_delivered_is_waited_for_whatever_its_kind() -> None:
+    assert is_open(Checked(OBJECTS[0], owned=False))
+    assert not is_open(Checked(OBJECTS[0])), "was delivered, and its kind is healthy as soon as it is there"
+    assert is_open(Checked(Reference("apps", "Deployment", "default", "web")))
+
+
+@pytest.mark.spec("KS-HC-08")
+def test_an_expression_has_its_say_on_kinds_that_are_always_healthy() -> None:
+    assert is_open(Checked(OBJECTS[0]), None, RULED)
+    assert is_open(Checked(OBJECTS[0]), live(), RULED)
+
+
+@pytest.mark.spec("KS-HC-07")
+def test_what_goes_away_by_itself_is_no_loss() -> None:
+    job = Reference("batch", "Job", "default", "once")
+    assert is_open(Checked(job))
+    assert not is_open(Checked(job, may_vanish=True))

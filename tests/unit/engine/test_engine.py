@@ -460,6 +460,18 @@ async def test_an_unknown_exception_hurts_one_object_only(world: World) -> None:
         assert world.engine.state(A).failures == 2  # type: ignore[union-attr]
 
 
+async def test_a_bug_is_tried_again_soon_whatever_the_retry_interval(world: World) -> None:
+    world.things.retry = 3600.0
+
+    @world.things.does("a")
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        raise ZeroDivisionError("a bug")
+
+    async with world.running():
+        await world.put(A, spec={})
+        assert 0.75 <= world.engine.state(A).next_in <= 0.825  # type: ignore[union-attr, operator]
+
+
 @pytest.mark.spec("SRC-COM-06", "KS-REC-06")
 async def test_success_is_repeated_at_the_interval_within_five_percent(world: World) -> None:
     async with world.running():
@@ -534,6 +546,17 @@ async def test_waiting_falls_back_to_its_timer(world: World) -> None:
         assert world.engine.state(B).next_in == 30.0  # type: ignore[union-attr]
         await world.clock.advance(31.0)
         assert world.causes(B) == ["retry"]
+
+
+@pytest.mark.spec("KS-DEP-02")
+async def test_the_waiting_objects_own_time_comes_before_the_setting(world: World) -> None:
+    @world.things.does("b")
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        raise Waiting("DependencyNotReady", "x", on=[A], after=7.0)
+
+    async with world.running():
+        await world.put(B, spec={})
+        assert world.engine.state(B).next_in == 7.0  # type: ignore[union-attr]
 
 
 async def test_every_object_neither_stalled_nor_suspended_always_has_a_timer(world: World) -> None:

@@ -55,6 +55,14 @@ async def test_only_the_newest_message_is_written_when_the_first_second_is_over(
     assert runs.written == [("building", 1.0)]
 
 
+async def test_what_has_been_written_is_not_written_again(runs: Runs) -> None:
+    run = runs.run()
+    for _ in range(3):
+        run.say("Progressing", "building", ())
+        await runs.clock.advance(5.0)
+    assert runs.written == [("building", 1.0)]
+
+
 async def test_many_long_runs_are_written_of_one_after_the_other(runs: Runs) -> None:
     for number in range(5):
         runs.run().say("Progressing", str(number), ())

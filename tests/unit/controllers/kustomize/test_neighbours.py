@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace.api.kinds import KUSTOMIZATION
+from headrace.api.kinds import GIT_REPOSITORY, KUSTOMIZATION
 from headrace.api.kustomization import Kustomization
-from headrace.controllers.kustomize.coherence import knows, same_url
+from headrace.controllers.kustomize.coherence import Repository, knows, repository, same_url
 from headrace.controllers.kustomize.handover import claimed, has_handled, is_new
 from headrace.controllers.kustomize.neighbours import Neighbour
 from headrace.controllers.kustomize.teardown import holders
+from headrace.kube.objects import decode_object
 from headrace.model.reference import Reference
 
 
@@ -82,6 +83,23 @@ def test_one_that_has_failed_or_is_suspended_is_not_new() -> None:
 ])  # fmt: skip
 def test_one_repository_has_many_spellings(url: str) -> None:
     assert same_url(url) == "https://example.com/org/app"
+
+
+def git_repository(url: str = "https://example.com/app", **ref: str) -> Repository:
+    spec = {"interval": "1m", "url": url} | ({"ref": ref} if ref else {})
+    content = {"apiVersion": GIT_REPOSITORY.api_version, "kind": "GitRepository", "metadata": {"name": "app"},
+               "spec": spec}
+    found = repository(decode_object(msgspec.json.encode(content)))
+    assert found is not None
+    return found
+
+
+def test_sources_follow_the_same_with_one_url_and_one_ref_which_is_master_when_unset() -> None:
+    plain = git_repository()
+    assert plain.follows_the_same(git_repository(branch="master"))
+    assert git_repository(tag="v1").follows_the_same(git_repository("https://example.com/app.git", tag="v1"))
+    for other in (git_repository(branch="main"), git_repository(tag="v1"), git_repository("https://example.com/b")):
+        assert not plain.follows_the_same(other)
 
 
 def test_the_path_of_a_repository_counts_as_it_is_written() -> None:

@@ -155,6 +155,18 @@ async def test_a_source_is_shared_with_its_kind_and_namespace_only(other: dict[s
     assert said == ("" if met else "dependency 'default/app' revision is not up to date")
 
 
+@pytest.mark.spec("KS-DEP-02")
+async def test_a_dependency_that_is_missing_is_waited_for_with_the_timer_as_fallback() -> None:
+    spec = {"interval": "1m", "prune": True, "sourceRef": {"kind": "GitRepository", "name": "one"},
+            "dependsOn": [{"name": "absent"}, {"name": "never-looked-at"}]}
+    ks = stored("Kustomization", "default", spec=spec).decode(Kustomization)
+    for dependencies, after in ((Dependencies(Toolbox()), 30.0), (Dependencies(Toolbox(), 7.0), 7.0)):
+        with pytest.raises(Waiting) as waiting:
+            await dependencies.require(ks, msgspec.convert(FOUND, Artifact), scope_with())
+        assert (waiting.value.reason, waiting.value.after) == ("DependencyNotReady", after)
+        assert waiting.value.objects == (KUSTOMIZATION.reference("default", "absent"),)
+
+
 @pytest.mark.spec("KS-DEP-08")
 async def test_a_dependency_may_be_in_another_namespace() -> None:
     there = scope_with(dependency("other", "two", "r"))
