@@ -83,6 +83,12 @@ class ApplySettings:
     sops_gcp_kms_endpoint: str = setting(
         "", "URL of GCP KMS where it is not the public one.", env="SOPS_GCP_KMS_ENDPOINT"
     )
+    strict_post_build_substitutions: bool = setting(
+        True, "A variable that is neither set nor defaulted fails the build; else it is empty. On, as Flux's gate."
+    )
+    disable_fail_fast_behavior: bool = setting(
+        False, "A failed object does not end the wait for the health of the others. Off, as Flux's gate."
+    )
     migrate_api_version: bool = setting(
         False, "Rewrite the API versions in managedFields before an apply. Off, as Flux's gate."
     )
@@ -189,6 +195,10 @@ class EngineSettings:
     max_retry_delay: float = setting(15 * MINUTE, "Longest delay after failures. Upstream's default.", duration=True)
     watch_all_namespaces: bool = setting(True, "Serve all namespaces; else only $RUNTIME_NAMESPACE.")
     watch_label_selector: str = setting("", "Serve only objects with these labels (sharding.fluxcd.io/key=...).")
+    watch_configs_label_selector: str = setting(
+        "reconcile.fluxcd.io/watch=Enabled",
+        "Without effect: every ConfigMap and Secret that is referred to is watched. Upstream's default.",
+    )
     external_artifact: bool = setting(
         False, "Let deliveries name ExternalArtifacts as their source. Off, as Flux's gate."
     )
@@ -378,9 +388,11 @@ def _take(values: dict[tuple[str, str], Any], given: Mapping[str, object], where
 
 GATES: Mapping[str, str] = {
     "AdditiveCELDependencyCheck": "additive-cel-dependency-check",
+    "DisableFailFastBehavior": "disable-fail-fast-behavior",
     "ExternalArtifact": "external-artifact",
     "MigrateAPIVersion": "migrate-api-version",
     "ObjectLevelWorkloadIdentity": "object-level-workload-identity",
+    "StrictPostBuildSubstitutions": "strict-post-build-substitutions",
 }
 """Flux's feature gates by name, and the flag that is the same here."""
 
@@ -388,9 +400,9 @@ FIXED_GATES: Mapping[str, bool | None] = {
     "CacheSecretsAndConfigMaps": None,
     "CancelHealthCheckOnNewRevision": True,
     "DirectSourceFetch": None,
+    "DisableConfigWatchers": None,
     "DisableStatusPollerCache": None,
     "GroupChangeLog": None,
-    "StrictPostBuildSubstitutions": True,
 }
 """Gates that are no choice here; None: whatever they say makes no difference to what is delivered."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.cli.options import kustomization_options
 from headrace.settings import FLAGS, LEAVES, SettingsError, load
 
 
@@ -127,7 +128,44 @@ def test_feature_gates_set_what_they_stand_for_unless_it_is_set_itself() -> None
     assert not load({"feature-gates": "ExternalArtifact=false"}, env={}).engine.external_artifact
 
 
-@pytest.mark.parametrize("text", ["Nothing=true", "ExternalArtifact", "StrictPostBuildSubstitutions=false"])
+KUSTOMIZE_FLAGS = {
+    "metrics-addr": ":8080", "events-addr": "", "health-addr": ":9440", "concurrent-ssa": "4",
+    "requeue-dependency": "30s", "no-remote-bases": "false", "http-retry": "9", "default-service-account": "",
+    "default-decryption-service-account": "", "default-kubeconfig-service-account": "", "sops-age-secret": "",
+    "sops-vault-configmap": "", "override-manager": "", "custom-apply-stage-kinds": "", "kube-api-qps": "50.0",
+    "kube-api-burst": "300", "insecure-kubeconfig-exec": "false", "insecure-kubeconfig-tls": "false",
+    "feature-gates": "", "watch-configs-label-selector": "reconcile.fluxcd.io/watch=Enabled",
+}  # fmt: skip
+"""Flags of upstream's kustomize-controller, with their defaults; `concurrent` has another one on purpose."""
+
+
+@pytest.mark.parametrize("flag", KUSTOMIZE_FLAGS)
+def test_the_flags_of_the_kustomize_controller_have_their_defaults(flag: str) -> None:
+    assert FLAGS[flag].shown_default == KUSTOMIZE_FLAGS[flag]
+
+
+KUSTOMIZE_GATES = {
+    "AdditiveCELDependencyCheck": False, "CacheSecretsAndConfigMaps": False, "CancelHealthCheckOnNewRevision": True,
+    "DirectSourceFetch": False, "DisableConfigWatchers": False, "DisableFailFastBehavior": False,
+    "DisableStatusPollerCache": True, "ExternalArtifact": False, "GroupChangeLog": False, "MigrateAPIVersion": False,
+    "ObjectLevelWorkloadIdentity": False, "StrictPostBuildSubstitutions": True,
+}  # fmt: skip
+"""Feature gates of upstream's kustomize-controller as they are here without anybody saying so."""
+
+
+@pytest.mark.parametrize("gate", KUSTOMIZE_GATES)
+def test_the_gates_of_the_kustomize_controller_are_known_and_say_what_is_the_default(gate: str) -> None:
+    stated = load({"feature-gates": f"{gate}={str(KUSTOMIZE_GATES[gate]).lower()}"}, env={})
+    assert kustomization_options(stated) == kustomization_options(load({}, env={}))
+
+
+def test_gates_of_flux_change_how_kustomizations_are_built_and_waited_for() -> None:
+    gates = "StrictPostBuildSubstitutions=false,DisableFailFastBehavior=true"
+    options = kustomization_options(load({"feature-gates": gates}, env={}))
+    assert (options.strict_substitutions, options.fail_fast) == (False, False)
+
+
+@pytest.mark.parametrize("text", ["Nothing=true", "ExternalArtifact", "CancelHealthCheckOnNewRevision=false"])
 def test_a_feature_gate_that_cannot_be_met_is_named(text: str) -> None:
     with pytest.raises(SettingsError, match=text.partition("=")[0]):
         load({"feature-gates": text}, env={})

@@ -135,11 +135,12 @@ def _texts(rule: HealthCheckExpr) -> list[str]:
 
 
 def _unobserved(live: LiveObject) -> Health | None:
-    """In progress when the controller has not seen the object's generation yet; that comes before any expression."""
+    """In progress when the controller has not seen the object's generation yet; that comes before any expression. Where
+    the kind writes something else there than a number, the expressions alone decide."""
     try:
         seen = live.decode(_Observed)
-    except msgspec.MsgspecError as error:
-        return Health(Status.UNKNOWN, str(error))
+    except msgspec.MsgspecError:
+        return None
     generation, observed = seen.metadata.generation, seen.status.observed_generation if seen.status else None
     if observed is None or generation is None or observed == generation:
         return None

@@ -196,9 +196,10 @@ class HealthWait:
         ]
 
     def _described(self, *, failed_only: bool = False) -> str:
-        """Upstream's list of objects that are not as they should be (KS-HC-04)."""
+        """Upstream's list of objects that are not as they should be, and why nothing is known of one (KS-HC-04)."""
         parts = [
             f"{reference} status: '{verdict.status.value}'"
+            + (f": {verdict.message}" if verdict.status is Status.UNKNOWN else "")
             for reference, verdict in ((r, self._verdicts[r]) for r in self._pending)
             if (verdict.status is Status.FAILED if failed_only else verdict.status is not Status.CURRENT)
         ]

@@ -46,6 +46,8 @@ def kustomization_options(settings: Settings) -> KustomizationOptions:
             age_secret="" if settings.enforces("decryption") else settings.apply.sops_age_secret,
             namespace=settings.leader_election.runtime_namespace,
         ),
+        strict_substitutions=settings.apply.strict_post_build_substitutions,
+        fail_fast=not settings.apply.disable_fail_fast_behavior,
         scalar_substitutions=settings.enforces("substitution"),
         guard=Guard(
             ownership=settings.enforces("ownership"), recreation=settings.enforces("recreation"),
