@@ -61,8 +61,19 @@ class _Written(msgspec.Struct, gc=False):
 Sink = Callable[[EventRecord], None]
 
 
+def _log(record: EventRecord) -> None:
+    """What is told stands in the log too: a warning as an error, as Flux's controllers log what fails."""
+    reference = record.live.reference
+    fields = {"kind": reference.kind, "namespace": reference.namespace, "object": reference.name,
+              "reason": record.reason}
+    if revision := record.annotations.get(f"{reference.group}/revision"):
+        fields["revision"] = revision
+    log.log(logging.ERROR if record.type == WARNING else logging.INFO, record.message, extra=fields)
+
+
 class Events:
-    """Writes events with `client`. `sinks` are told of each one, repeated or not; they must not block or raise."""
+    """Writes events with `client`, and to the log. `sinks` are told of each one, repeated or not; they must not block
+    or raise."""
 
     def __init__(self, client: Client, clock: Clock, *, sinks: tuple[Sink, ...] = ()) -> None:
         self._client = client
@@ -74,6 +85,7 @@ class Events:
                      annotations: Mapping[str, str]) -> None:
         """Write one event about `live`; annotations of the object under `event.toolkit.fluxcd.io/` come along."""
         record = self._made(live, kind, type_, reason, message, annotations)
+        _log(record)
         try:
             self._tell(record)
             await self._write(record)

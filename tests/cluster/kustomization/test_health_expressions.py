@@ -98,7 +98,8 @@ async def test_what_cannot_be_evaluated_is_unknown_when_time_is_up(
     await deliver(world, rule(world, kind="Widget", failed="status.absent == 'x'"))
     await world.until(widgets, "w", lambda o: True)
     await world.patch(KUSTOMIZATION, "app", {"spec": {"timeout": "1s"}})
-    unknown = f"timeout waiting for: [Widget/{world.namespace}/w status: 'Unknown': no such attribute(s): status.absent]"
+    why = "no such attribute(s): status.absent"
+    unknown = f"timeout waiting for: [Widget/{world.namespace}/w status: 'Unknown': {why}]"
     await world.failed(reason="HealthCheckFailed", text=unknown)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -58,7 +59,11 @@ async def test_the_field_manager_is_the_one_of_the_kind(engine: Stage) -> None:
     assert ("gotk-thing-controller", "status") in managers
 
 
-async def test_a_failure_and_the_recovery_are_events_as_client_go_writes_them(engine: Stage) -> None:
+async def test_a_failure_and_the_recovery_are_events_as_client_go_writes_them(
+    engine: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="headrace.status.events")
+
     async def fails(obj: Thing, scope: Scope) -> Outcome:
         raise Retry("BuildFailed", "no such file", status={"lastAttemptedRevision": "main@sha1:1"}, after=3600.0)
 
@@ -77,6 +82,12 @@ async def test_a_failure_and_the_recovery_are_events_as_client_go_writes_them(en
     recovery = (await event(engine, "a", 2))[-1]
     assert (recovery["type"], recovery["reason"], recovery["message"]) == (
         "Normal", "ReconciliationSucceeded", "said two")
+    logged = [(r.levelname, r.getMessage(), *(vars(r).get(key) for key in ("kind", "object", "reason", "revision")))
+              for r in caplog.records if r.name == "headrace.status.events"]
+    assert logged == [
+        ("ERROR", "no such file", "Thing", "a", "BuildFailed", "main@sha1:1"),
+        ("INFO", "said two", "Thing", "a", "ReconciliationSucceeded", None),
+    ]
 
 
 @pytest.mark.spec("KS-REC-03", "SRC-COM-04")
