@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import shutil
 import signal
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
@@ -188,14 +189,22 @@ async def _drained(process: Process) -> None:
 def _limited(argv: Sequence[str | Path], limits: ProcessLimits) -> list[str]:
     """`argv` behind a shell that only sets limits and becomes the program: set before the program's first
     instruction, without a Python hook between fork and exec. The arguments are never parsed by the shell."""
-    settings = {
-        "-v": limits.memory_bytes // 1024,
-        "-f": limits.file_bytes // 512,
-        "-t": limits.cpu_seconds,
-        "-n": limits.open_files,
-    }
-    script = "".join(f"ulimit {flag} {value:d} && " for flag, value in settings.items() if value)
+    settings = (
+        ("-v", resource.RLIMIT_AS, limits.memory_bytes, 1024),
+        ("-f", resource.RLIMIT_FSIZE, limits.file_bytes, 512),
+        ("-t", resource.RLIMIT_CPU, limits.cpu_seconds, 1),
+        ("-n", resource.RLIMIT_NOFILE, limits.open_files, 1),
+    )
+    script = "".join(
+        f"ulimit {flag} {_allowed(limit, value) // unit:d} && " for flag, limit, value, unit in settings if value
+    )
     return ["/bin/sh", "-c", script + 'exec "$@"', "sandbox", *map(str, argv)]
+
+
+def _allowed(limit: int, value: int) -> int:
+    """`value`, or what this process may have itself where that is less: more is refused, and nothing would start."""
+    _, hard = resource.getrlimit(limit)
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 def _kill_group(pid: int) -> None:

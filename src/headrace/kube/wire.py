@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import resource
 import ssl
 import sys
 import urllib.request
@@ -30,6 +31,8 @@ CONNECT_TIMEOUT = 10.0
 CONNECTIONS = 64
 """Connections for requests; an API server answers no faster with more. Watches have their own, without
 limit."""
+SHARE = 4
+"""Of so many descriptors that the process may have, one is for these: they are kept, and other work needs some."""
 KEEP_ALIVE = 55.0
 """Seconds an idle connection is kept; load balancers before API servers close theirs after 60 and more."""
 RESPONSE_LIMIT = 128 * 1024 * 1024
@@ -162,7 +165,7 @@ class Wire:
     def _session(self) -> aiohttp.ClientSession:
         self._check_open()
         if self._requests is None:
-            self._requests = _new_session(CONNECTIONS)
+            self._requests = _new_session(_connections())
         return self._requests
 
     def _watch_session(self) -> aiohttp.ClientSession:
@@ -183,6 +186,11 @@ def _abort(response: aiohttp.ClientResponse) -> None:
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
     """aiohttp sends large bodies in parts, so that the loop goes on meanwhile, only when they are a file."""
     return io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
+
+
+def _connections() -> int:
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if allowed == resource.RLIM_INFINITY else max(min(CONNECTIONS, allowed // SHARE), 1)
 
 
 def _new_session(limit: int) -> aiohttp.ClientSession:
