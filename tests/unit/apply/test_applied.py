@@ -25,6 +25,23 @@ async def test_records_survive_a_restart(tmp_path: Path) -> None:
     assert again.delivery == DELIVERY
 
 
+async def test_a_delivery_under_way_when_the_process_ends_is_no_complete_one(tmp_path: Path) -> None:
+    store = AppliedStore(tmp_path / "applied.db")
+    owner = await store.owner("u1")
+    owner.put(REF, Record("d", "s", "7", vanishes=True))
+    owner.delivered(DELIVERY)
+    await store.save(owner)
+    owner.delivered(None)
+    await store.save(owner)
+    await store.close()
+
+    again = AppliedStore(tmp_path / "applied.db")
+    remembered = await again.owner("u1")
+    await again.close()
+    assert remembered.delivery is None
+    assert dict(remembered.records) == {REF: Record("d", "s", "7", vanishes=True)}
+
+
 async def test_an_owner_that_is_gone_leaves_nothing(tmp_path: Path) -> None:
     store = AppliedStore(tmp_path / "applied.db")
     owner = await store.owner("u1")

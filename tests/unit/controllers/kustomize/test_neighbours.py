@@ -11,7 +11,7 @@ from headrace.api.kinds import GIT_REPOSITORY, KUSTOMIZATION
 from headrace.api.kustomization import Kustomization
 from headrace.controllers.kustomize.coherence import Repository, knows, repository, same_url
 from headrace.controllers.kustomize.handover import claimed, has_handled, is_new
-from headrace.controllers.kustomize.neighbours import Neighbour
+from headrace.controllers.kustomize.neighbours import Neighbour, seen_by_others
 from headrace.controllers.kustomize.teardown import holders
 from headrace.kube.objects import decode_object
 from headrace.model.reference import Reference
@@ -43,6 +43,45 @@ def test_a_circle_holds_none_of_its_members_but_those_below_it() -> None:
     assert holders(ref("a"), (ref("b"),), [b, c]) == ()
     assert holders(ref("c"), (), [b, other("a", "b", **leaving)]) == (ref("b"),)
     assert holders(ref("a"), (ref("a"),), []) == ()
+
+
+def viewed(*, generation: int = 2, observed: int = 2, deleted: bool = False, finalizer: str = "", **spec: Any) -> Any:
+    """A Kustomization in the eyes of another, whose generation and Ready condition may be behind."""
+    metadata = {"name": "b", "namespace": "ns", "uid": "u", "generation": generation, "resourceVersion": "1",
+                "finalizers": [finalizer] if finalizer else []}
+    condition = {"type": "Ready", "status": "True", "reason": "R", "message": "", "observedGeneration": observed,
+                 "lastTransitionTime": "2027-01-01T00:00:00Z"}
+    status = {"conditions": [condition], "observedGeneration": observed, "lastAppliedRevision": "r1",
+              "lastAttemptedRevision": "r2", "inventory": {"entries": [{"id": "ns_x__ConfigMap", "v": "v1"}]}}
+    stated = {"interval": "1h", "prune": True, "sourceRef": {"kind": "GitRepository", "name": "app"}} | spec
+    content = {"apiVersion": KUSTOMIZATION.api_version, "kind": "Kustomization", "spec": stated, "status": status,
+               "metadata": metadata | ({"deletionTimestamp": "2027-01-01T00:00:00Z"} if deleted else {})}
+    return seen_by_others(decode_object(msgspec.json.encode(content)))
+
+
+def test_a_neighbour_is_seen_as_its_object_says() -> None:
+    seen = viewed(dependsOn=[{"name": "a"}, {"name": "c", "namespace": "other"}])
+    assert seen == Neighbour(
+        reference=ref("b"), uid="u", source=("GitRepository", "ns", "app"), target=(),
+        depends_on=(ref("a"), KUSTOMIZATION.reference("other", "c")), inventory=frozenset({"ns_x__ConfigMap"}),
+        ready="True", reason="R", current=True, told=True, applied="r1", attempted="r2")
+    assert viewed(suspend=True).suspended
+    behind = viewed(generation=3)
+    assert (behind.current, behind.told) == (False, False)
+
+
+@pytest.mark.parametrize(("finalizer", "finalizing"), [("finalizers.fluxcd.io", True), ("other/one", False)])
+def test_a_neighbour_is_torn_down_as_long_as_our_finalizer_stays(finalizer: str, finalizing: bool) -> None:
+    assert not viewed(finalizer=finalizer).finalizing
+    seen = viewed(finalizer=finalizer, deleted=True)
+    assert (seen.deleting, seen.finalizing) == (True, finalizing)
+
+
+def test_kubeconfigs_tell_clusters_apart() -> None:
+    configs: list[dict[str, Any]] = [
+        {"secretRef": {"name": "x"}}, {"secretRef": {"name": "y"}}, {"secretRef": {"name": "x", "key": "k"}},
+        {"configMapRef": {"name": "x"}}]
+    assert len({viewed(kubeConfig=config).target for config in configs} | {viewed().target}) == 5
 
 
 def test_what_another_inventory_lists_is_claimed() -> None:

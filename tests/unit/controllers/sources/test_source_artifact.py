@@ -142,8 +142,10 @@ async def problem(depends_on: dict[str, str], scope: RecordedScope) -> str:
 @pytest.mark.spec("KS-DEP-03", "KS-DEP-04")
 @pytest.mark.parametrize(("source", "met"), [("one", False), ("two", True)])
 async def test_the_revision_of_a_dependency_counts_only_where_the_source_is_shared(source: str, met: bool) -> None:
-    said = await problem({"name": "app"}, scope_with(dependency("default", source, "main@sha1:1")))
+    scope = scope_with(dependency("default", source, "main@sha1:1"))
+    said = await problem({"name": "app"}, scope)
     assert said == ("" if met else "dependency 'default/app' revision is not up to date")
+    assert [read.part for read in scope.reads] == ["readiness", *([] if met else ["readiness at revision"])]
 
 
 @pytest.mark.spec("KS-DEP-03", "KS-DEP-04")
