@@ -158,6 +158,22 @@ async def test_what_is_annotated_so_is_left_encrypted(toolbox: Toolbox, tree: Tr
     assert entries(made) == {"a.txt": sops("secret.txt")}
 
 
+@pytest.mark.spec("KS-SOPS-09")
+@pytest.mark.parametrize("decryption", [BuildDecryption(secret="default/keys"), None], ids=["with keys", "without"])
+async def test_a_secret_that_is_encrypted_as_a_whole_may_stay_so(
+    toolbox: Toolbox, tree: Tree, decryption: BuildDecryption | None
+):
+    patch = {"metadata": {"name": "whole", "annotations": {"kustomize.toolkit.fluxcd.io/decrypt": "disabled"}}}
+    stays = {"resources": ["a.yaml"], "patches": [
+        {"patch": json.dumps({"apiVersion": "v1", "kind": "Secret"} | patch)}]}
+    root = tree({"a.yaml": sops("whole.yaml"), "kustomization.yaml": json.dumps(stays)})
+    built = await toolbox.build(
+        BuildRequest(root=root, decryption=decryption), keys=BuildKeys(entries=ONE) if decryption else None)
+    content = json.loads(built.json(built.objects[0]))
+    assert "sops" not in content, "as Flux does, since the API server would refuse it"
+    assert all(value.startswith("ENC[") for value in entries(content).values())
+
+
 @pytest.mark.spec("KS-SUB-12", "KS-SUB-14")
 async def test_what_was_decrypted_is_substituted(toolbox: Toolbox, tree: Tree):
     substitute = Substitute(variables={"cluster": "staging"})
