@@ -24,7 +24,7 @@ from headrace.apply.scopes import DEFINITION, defined_kinds, scoped
 from headrace.apply.target import GroupKind, Target
 from headrace.apply.waiter import Checked, HealthWait, Unhealthy
 from headrace.core.failpoints import failpoint_async
-from headrace.kube.errors import NoMatch
+from headrace.kube.errors import KubeError, NoMatch, is_too_large
 from headrace.model.errors import Retry
 from headrace.model.manifests import Manifests
 from headrace.model.objects import LiveObject
@@ -132,7 +132,7 @@ class Deliverer:
             items, owned, lambda reference: self._target.look(reference, self._records.records.get(reference)),
             self._target.signature, custom_stages=self._options.custom_stages, delayed=self._rivalry.delay,
         )
-        await self._scope.record_inventory(plan.ahead)
+        await self._write_ahead(plan)
         if self._options.listed is not None:
             self._options.listed()
         await failpoint_async("inventory-written-ahead")
@@ -156,6 +156,18 @@ class Deliverer:
             # Whatever becomes of this run: the next one cannot look for objects of a kind that is not served any more.
             await self._scope.record_inventory(delivered.inventory)
         return delivered
+
+    async def _write_ahead(self, plan: Plan) -> None:
+        """What cannot be tracked is not applied: an inventory that the cluster cannot store fails here."""
+        try:
+            await self._scope.record_inventory(plan.ahead)
+        except KubeError as error:
+            if not is_too_large(error):
+                raise
+            text = (f"nothing was applied: the inventory of {len(plan.ahead)} objects, {len(plan.stale)} of them to be "
+                    f"deleted, is too large for the status of one object ({error}): deliver them by several "
+                    "Kustomizations, or change fewer of them in one commit")
+            raise Retry(RECONCILIATION_FAILED, text) from error
 
     def _may_be_there(self, reference: Reference) -> bool:
         """Whether the cluster may hold the object, whoever's it is: another owner that has it must not delete it."""

@@ -150,6 +150,17 @@ class Timeout(ApiError):
     """504, or no answer within our own deadline (status 0)."""
 
 
+_OVER_LIMITS = ("etcdserver: request is too large", "trying to send message larger than max")
+"""What an API server passes on of etcd's server and of its own client of it, as an error 500."""
+
+
+def is_too_large(error: KubeError) -> bool:
+    """Whether an object was not stored because it is larger than a cluster can store."""
+    if not isinstance(error, ApiError):
+        return False
+    return error.status == 413 or any(text in error.message for text in _OVER_LIMITS)
+
+
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: BadRequest,
     401: Unauthorized,
