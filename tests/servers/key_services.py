@@ -186,11 +186,21 @@ class AzureKeyVault:
     certificates: dict[str, rsa.RSAPublicKey] = field(default_factory=dict)
     port: int = 0
     keys: dict[tuple[str, str], rsa.RSAPrivateKey] = field(default_factory=dict)
+    resource: str = ""
+    """What it says its tokens are for, if not for itself."""
+    shown: list[str] = field(default_factory=list)
+    """Tokens of the calls, unknown ones too."""
     _tokens: set[str] = field(default_factory=set)
 
     @property
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
+
+    def issue(self) -> str:
+        """A token."""
+        token = secrets.token_urlsafe(24)
+        self._tokens.add(token)
+        return token
 
     def encrypt(self, name: str, version: str, plain: bytes) -> str:
         """What SOPS keeps of a data key."""
@@ -220,9 +230,7 @@ class AzureKeyVault:
             self._authenticate(request.match_info["tenant"], {name: str(value) for name, value in form.items()})
         except (Refused, KeyError, ValueError) as error:
             return web.json_response({"error": "invalid_client", "error_description": str(error)}, status=401)
-        token = secrets.token_urlsafe(24)
-        self._tokens.add(token)
-        return web.json_response({"token_type": "Bearer", "expires_in": 3600, "access_token": token})
+        return web.json_response({"token_type": "Bearer", "expires_in": 3600, "access_token": self.issue()})
 
     def _authenticate(self, tenant: str, form: dict[str, str]) -> None:
         client = form["client_id"]
@@ -236,8 +244,10 @@ class AzureKeyVault:
             raise Refused("wrong secret")
 
     async def _decrypt(self, request: web.Request) -> web.Response:
+        self.shown.append(bearer(request))
         if bearer(request) not in self._tokens:
-            where = f'Bearer authorization="{self.url}/{self.tenant}", resource="https://0.0.1:{self.port}"'
+            resource = self.resource or f"https://0.0.1:{self.port}"
+            where = f'Bearer authorization="{self.url}/{self.tenant}", resource="{resource}"'
             return web.json_response(
                 {"error": {"code": "Unauthorized"}}, status=401, headers={"WWW-Authenticate": where}
             )
@@ -286,6 +296,12 @@ class GcpKms:
             "token_uri": f"{self.url}/token",
         }
 
+    def issue(self) -> str:
+        """A token."""
+        token = secrets.token_urlsafe(24)
+        self._tokens.add(token)
+        return token
+
     def encrypt(self, resource: str, plain: bytes) -> str:
         """What SOPS keeps of a data key."""
         return base64.b64encode(self.keys.setdefault(resource, Sealed()).seal(plain)).decode()
@@ -307,9 +323,7 @@ class GcpKms:
                 raise Refused("wrong audience or scope")
         except (Refused, KeyError, ValueError, IndexError) as error:
             return web.json_response({"error": "invalid_grant", "error_description": str(error)}, status=400)
-        token = secrets.token_urlsafe(24)
-        self._tokens.add(token)
-        return web.json_response({"access_token": token, "token_type": "Bearer", "expires_in": 3600})
+        return web.json_response({"access_token": self.issue(), "token_type": "Bearer", "expires_in": 3600})
 
     async def _decrypt(self, request: web.Request) -> web.Response:
         if bearer(request) not in self._tokens:

@@ -169,3 +169,14 @@ def test_gates_of_flux_change_how_kustomizations_are_built_and_waited_for() -> N
 def test_a_feature_gate_that_cannot_be_met_is_named(text: str) -> None:
     with pytest.raises(SettingsError, match=text.partition("=")[0]):
         load({"feature-gates": text}, env={})
+
+
+@pytest.mark.parametrize(
+    ("flags", "lent"),
+    [({}, True), ({"tenancy": "strict"}, False), ({"tenancy": "strict", "relax": "decryption"}, False),
+     ({"tenancy": "strict", "relax": "decryption,identity"}, True)],
+)  # fmt: skip
+def test_the_engines_own_identity_decrypts_for_nobody_under_strict_tenancy(
+    flags: dict[str, str], lent: bool
+) -> None:
+    assert kustomization_options(load(flags, env={})).decryption.own_identity is lent

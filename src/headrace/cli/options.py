@@ -43,6 +43,7 @@ def kustomization_options(settings: Settings) -> KustomizationOptions:
             vault_configmap=settings.apply.sops_vault_configmap,
             workload_identity=settings.tenancy.object_level_workload_identity,
             default_service_account=settings.tenancy.default_decryption_service_account,
+            own_identity=not (settings.enforces("decryption") or settings.enforces("identity")),
             age_secret="" if settings.enforces("decryption") else settings.apply.sops_age_secret,
             namespace=settings.leader_election.runtime_namespace,
         ),

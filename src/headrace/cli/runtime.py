@@ -293,7 +293,7 @@ class Runtime:
         kustomization = KustomizationController(
             clusters=clusters, toolbox=toolbox, trees=trees, store=applied, clock=self._clock, consumers=consumers,
             options=kustomization_options(self._settings),
-            tokens=ServiceAccountTokens(clusters.management.client, self._clock),
+            tokens=ServiceAccountTokens(clusters.management.client, self._clock), issuers=issued,
         )  # fmt: skip
         policy = workload_policy(self._settings)
         access = BucketAccess(egress, self._clock, issued, policy, key=store.installation_key())

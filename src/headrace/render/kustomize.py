@@ -16,7 +16,16 @@ from headrace.model.artifact import Tree
 from headrace.model.errors import Retry
 from headrace.model.manifests import Manifests
 from headrace.model.reference import MANAGEMENT_CLUSTER
-from headrace.toolbox import BuildDecryption, BuildKeys, BuildRequest, BuildSpec, Built, Substitute, ToolboxError
+from headrace.toolbox import (
+    BuildDecryption,
+    BuildKeys,
+    BuildRequest,
+    BuildSpec,
+    Built,
+    Substitute,
+    ToolboxError,
+    WantedIdentity,
+)
 
 ARTIFACT_FAILED = "ArtifactFailed"
 BUILD_FAILED = "BuildFailed"
@@ -42,6 +51,14 @@ class DecryptionKeys(msgspec.Struct, frozen=True, gc=False):
 
     def __repr__(self) -> str:
         return f"DecryptionKeys({self.secret!r})"
+
+
+class IdentityWanted(Retry):
+    """A build that failed because a key service of a cloud knows nobody of those whom the keys stand for."""
+
+    def __init__(self, reason: str, message: str, wanted: tuple[WantedIdentity, ...]) -> None:
+        super().__init__(reason, message)
+        self.wanted = wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +100,8 @@ async def render(
     """The objects to deliver, with owner labels set.
 
     Raises Retry(ArtifactFailed) when the path is not in the tree, Retry(BuildFailed) for everything else that is
-    wrong with it. The message names the file and the object where they are known.
+    wrong with it, IdentityWanted where identities at key services may help. The message names the file and the object
+    where they are known.
     """
     try:
         keys = options.keys.values if options.keys is not None else None
@@ -97,4 +115,5 @@ def build_failure(error: ToolboxError) -> Retry:
     """The StepError for a build that failed."""
     reason = ARTIFACT_FAILED if error.code == "PathNotFound" else BUILD_FAILED
     where = [part for part in (error.object, error.file) if part and part not in error.message]
-    return Retry(reason, error.message + (f" (from {', '.join(where)})" if where else ""))
+    message = error.message + (f" (from {', '.join(where)})" if where else "")
+    return IdentityWanted(reason, message, error.identities) if error.identities else Retry(reason, message)

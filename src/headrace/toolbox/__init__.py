@@ -1,6 +1,7 @@
 """The pool of toolbox children: official Go libraries behind typed calls. Used by every stage that renders."""
 
 from headrace.toolbox.errors import ToolboxCrashed, ToolboxError
+from headrace.toolbox.frames import WantedIdentity
 from headrace.toolbox.messages import (
     BuildDecryption,
     BuildKeys,
@@ -15,6 +16,7 @@ from headrace.toolbox.messages import (
     Image,
     Json6902Patch,
     KeyServices,
+    LentIdentity,
     Limits,
     Patch,
     Selector,
@@ -38,6 +40,7 @@ __all__ = [
     "Image",
     "Json6902Patch",
     "KeyServices",
+    "LentIdentity",
     "Limits",
     "Patch",
     "Selector",
@@ -47,4 +50,5 @@ __all__ = [
     "ToolboxCrashed",
     "ToolboxError",
     "VaultLogin",
+    "WantedIdentity",
 ]

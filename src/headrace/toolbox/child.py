@@ -170,7 +170,8 @@ class Child(asyncio.SubprocessProtocol):
             self._finish(pending, answer)
         else:
             told = header.error
-            self._finish(pending, error=ToolboxError(told.code, told.message, file=told.file, object=told.object))
+            self._finish(pending, error=ToolboxError(
+                told.code, told.message, file=told.file, object=told.object, identities=told.identities))
             if told.code == "Timeout":
                 # The work goes on in the child, and nothing but its end stops it.
                 self.kill(f"another call, {pending.name}, took too long")

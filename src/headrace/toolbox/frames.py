@@ -26,6 +26,14 @@ class RequestHeader(msgspec.Struct, frozen=True, gc=False):
     timeout_ms: int = 0
 
 
+class WantedIdentity(msgspec.Struct, frozen=True, gc=False):
+    """Whom a key service would have had to be shown. `provider` is aws, azure or gcp; `scope` what the identity has to
+    be good for: a region, a scope of tokens, nothing."""
+
+    provider: str
+    scope: str = ""
+
+
 class ErrorHeader(msgspec.Struct, frozen=True, gc=False):
     """An error as the child tells it."""
 
@@ -33,6 +41,7 @@ class ErrorHeader(msgspec.Struct, frozen=True, gc=False):
     message: str
     file: str = ""
     object: str = ""
+    identities: tuple[WantedIdentity, ...] = ()
 
 
 class AnswerHeader(msgspec.Struct, frozen=True, gc=False):

@@ -122,17 +122,33 @@ class VaultLogin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return f"VaultLogin({self.address!r})"
 
 
+class LentIdentity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Who is shown to the key services of a cloud that no entry of the Secret is for: `provider` and `scope` as
+    `ToolboxError.identities` asks for them, and either the keys of AWS or a token."""
+
+    provider: str
+    scope: str = ""
+    access_key: str = ""
+    secret_key: str = ""
+    session_token: str = ""
+    token: str = ""
+
+    def __repr__(self) -> str:
+        return f"LentIdentity({self.provider!r}, {self.scope!r})"
+
+
 class BuildKeys(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What decrypts: entries of a decryption Secret by name, and logins for Vault. Sent as a call's body, so that
-    nothing that shows arguments shows it."""
+    """What decrypts: entries of a decryption Secret by name, logins for Vault, identities at clouds. Sent as a call's
+    body, so that nothing that shows arguments shows it."""
 
     entries: Mapping[str, bytes] = {}
     logins: Sequence[VaultLogin] = ()
+    identities: Sequence[LentIdentity] = ()
 
     @property
     def call_services(self) -> bool:
         """Whether a key service may have to be called."""
-        return bool(self.logins) or not KEY_SERVICE_ENTRIES.isdisjoint(self.entries)
+        return bool(self.logins or self.identities) or not KEY_SERVICE_ENTRIES.isdisjoint(self.entries)
 
     def __repr__(self) -> str:
         return f"BuildKeys({sorted(self.entries)!r})"

@@ -164,7 +164,7 @@ async def running_engine(
             ),
             KustomizationController(
                 clusters=clusters, toolbox=toolbox, trees=trees, store=applied, clock=clock, consumers=consumers,
-                options=options, tokens=ServiceAccountTokens(clusters.management.client, clock),
+                options=options, tokens=ServiceAccountTokens(clusters.management.client, clock), issuers=issued,
             ),
         ]
         client = clusters.management.client

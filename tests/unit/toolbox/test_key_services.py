@@ -15,7 +15,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from headrace.toolbox import BuildDecryption, BuildKeys, BuildRequest, KeyServices, Toolbox, ToolboxError, VaultLogin
+from headrace.toolbox import (
+    BuildDecryption,
+    BuildKeys,
+    BuildRequest,
+    KeyServices,
+    LentIdentity,
+    Toolbox,
+    ToolboxError,
+    VaultLogin,
+    WantedIdentity,
+)
 from tests.servers.certificates import Authority
 from tests.servers.key_services import AwsKms, AzureKeyVault, GcpKms, Refused, Vault, serving
 from tests.sops_encryption import encrypted_secret, new_data_key
@@ -42,6 +52,16 @@ async def refused(toolbox: Toolbox, root: str, entries: Mapping[str, Any], *logi
         await opened(toolbox, root, entries, *logins)
     assert caught.value.code == "BuildFailed"
     return caught.value.message
+
+
+async def opened_as(toolbox: Toolbox, root: str, lent: LentIdentity) -> str:
+    """The decrypted value, shown an identity that the build has asked for."""
+    request = BuildRequest(root=root, decryption=BuildDecryption())
+    with pytest.raises(ToolboxError, match="there are no credentials|key services are not called") as caught:
+        await toolbox.build(request, keys=BuildKeys())
+    assert caught.value.identities == (WantedIdentity(lent.provider, lent.scope),)
+    built = await toolbox.build(request, keys=BuildKeys(identities=[lent]))
+    return base64.b64decode(json.loads(built.json(built.objects[0]))["data"]["password"]).decode()
 
 
 # -- AWS ---------------------------------------------------------------------------------------------------------------
@@ -104,6 +124,37 @@ async def test_credentials_of_the_machine_are_never_used(
     assert "there are no credentials for AWS KMS" in await refused(toolbox, root, {"sops.vault-token": "t"})
     assert "key services are not called" in await refused(toolbox, root, {})
     assert not service.asked
+
+
+async def test_aws_kms_knows_an_identity_that_was_lent_for_its_region(
+    aws: tuple[AwsKms, Toolbox], tree: Tree
+) -> None:
+    service, toolbox = aws
+    key = new_data_key()
+    entry = {"arn": ARN, "enc": service.encrypt(ARN, key)}
+    root = tree({"s.yaml": encrypted_secret(key, "s", {"password": SECRET}, kms=[entry])})
+    access_key, secret_key, session_token = AWS_ACCOUNT.values()
+    lent = LentIdentity(
+        provider="aws", scope="eu-west-1", access_key=access_key, secret_key=secret_key, session_token=session_token
+    )
+    assert await opened_as(toolbox, root, lent) == SECRET
+    assert service.asked == [access_key]
+
+
+async def test_credentials_of_the_secret_go_before_an_identity_and_none_is_asked_for(
+    aws: tuple[AwsKms, Toolbox], tree: Tree
+) -> None:
+    service, toolbox = aws
+    key = new_data_key()
+    entry = {"arn": ARN, "enc": service.encrypt(ARN, key)}
+    root = tree({"s.yaml": encrypted_secret(key, "s", {"password": SECRET}, kms=[entry])})
+    request = BuildRequest(root=root, decryption=BuildDecryption())
+    wrong = json.dumps(AWS_ACCOUNT | {"aws_secret_access_key": "another-secret-key"}).encode()
+    lent = LentIdentity(provider="aws", scope="eu-west-1", access_key="LENT", secret_key="lent")
+    with pytest.raises(ToolboxError) as caught:
+        await toolbox.build(request, keys=BuildKeys(entries={"sops.aws-kms": wrong}, identities=[lent]))
+    assert caught.value.identities == ()
+    assert service.asked == ["AKIAIOSFODNN7EXAMPLE"]
 
 
 # -- Azure -------------------------------------------------------------------------------------------------------------
@@ -179,6 +230,30 @@ async def test_the_managed_identity_of_the_machine_is_nobodys(azure: tuple[Azure
     assert "a managed identity is that of the engine's machine" in told
 
 
+def lent_at(service: AzureKeyVault) -> LentIdentity:
+    """The vault's service is named as its URL without the first part."""
+    return LentIdentity(provider="azure", scope=f"https://0.0.1:{service.port}/.default", token=service.issue())
+
+
+async def test_azure_key_vault_knows_a_token_that_was_lent_for_its_service(
+    azure: tuple[AzureKeyVault, Toolbox], tree: Tree
+) -> None:
+    service, toolbox = azure
+    assert await opened_as(toolbox, tree({"s.yaml": in_key_vault(service)}), lent_at(service)) == SECRET
+
+
+async def test_a_vault_that_asks_for_a_token_for_something_else_is_shown_none(
+    azure: tuple[AzureKeyVault, Toolbox], tree: Tree
+) -> None:
+    service, toolbox = azure
+    service.resource = f"https://0.1:{service.port}"
+    keys = BuildKeys(identities=[lent_at(service)])
+    request = BuildRequest(root=tree({"s.yaml": in_key_vault(service)}), decryption=BuildDecryption())
+    with pytest.raises(ToolboxError, match="asks for a token that is not for its own service"):
+        await toolbox.build(request, keys=keys)
+    assert set(service.shown) == {""}
+
+
 # -- Google ------------------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +300,12 @@ async def test_credentials_that_name_something_of_the_machine_are_refused(
     service, toolbox = gcp
     told = await refused(toolbox, tree({"s.yaml": in_gcp(service)}), {"sops.gcp-kms": account})
     assert "is no key of a service account" in told
+
+
+async def test_gcp_kms_knows_a_token_that_was_lent(gcp: tuple[GcpKms, Toolbox], tree: Tree) -> None:
+    service, toolbox = gcp
+    lent = LentIdentity(provider="gcp", token=service.issue())
+    assert await opened_as(toolbox, tree({"s.yaml": in_gcp(service)}), lent) == SECRET
 
 
 # -- Vault -------------------------------------------------------------------------------------------------------------
@@ -322,7 +403,9 @@ async def test_credentials_are_not_shown_by_accident() -> None:
         BuildKeys(
             entries={"sops.vault-token": b"hvs.static"},
             logins=[VaultLogin(address="https://vault", path="p", role="r", jwt="hidden")],
+            identities=[LentIdentity(provider="aws", access_key="a", secret_key="hidden", token="hidden")],
         )
     )
+    told += repr(LentIdentity(provider="aws", access_key="a", secret_key="hidden", token="hidden"))
     assert "hvs" not in told
     assert "hidden" not in told

@@ -42,7 +42,7 @@ func (r Request) decryptor(ctx context.Context) (*decrypt.Decryptor, error) {
 	if err != nil {
 		return nil, fail.New(fail.BuildFailed, "sops decryption Secret '%s': %v", r.Decryption.Secret, err)
 	}
-	keys.Logins = r.Keys.Logins
+	keys.Logins, keys.Identities = r.Keys.Logins, r.Keys.Identities
 	return decrypt.New(ctx, keys), nil
 }
 
@@ -63,11 +63,12 @@ func (s *source) decryptSources() error {
 }
 
 // masked takes what was decrypted out of an error that does not tell the call's time
-// is up.
+// is up, and has it name the identities without which nothing could be.
 func (s *source) masked(err error) error {
 	var known *fail.Error
 	if s.decryptor != nil && errors.As(err, &known) {
 		known.Message = s.decryptor.Mask(known.Message)
+		known.Identities = s.decryptor.Wanted()
 	}
 	return err
 }

@@ -26,10 +26,11 @@ type Request struct {
 	Limits      budget.Limits     `json:"limits"`
 }
 
-// Keys are the entries of the decryption Secret, and logins for Vault.
+// Keys are the entries of the decryption Secret, logins for Vault, and identities that were issued for this call.
 type Keys struct {
-	Entries map[string][]byte `json:"entries"`
-	Logins  []decrypt.Login   `json:"logins"`
+	Entries    map[string][]byte  `json:"entries"`
+	Logins     []decrypt.Login    `json:"logins"`
+	Identities []decrypt.Identity `json:"identities"`
 }
 
 // Spec holds the fields of a Kustomization that shape its build.

@@ -69,6 +69,7 @@ type Login struct {
 
 // openCloud has a key service open a data key.
 func (s service) openCloud(ctx context.Context, key *keyservice.Key, message []byte) ([]byte, error) {
+	lent := s.lent(key)
 	if network == nil {
 		return nil, errors.New("key services are not called without credentials for one")
 	}
@@ -79,11 +80,11 @@ func (s service) openCloud(ctx context.Context, key *keyservice.Key, message []b
 	var plain []byte
 	switch key := key.KeyType.(type) {
 	case *keyservice.Key_KmsKey:
-		plain, err = s.openAWS(ctx, client, key.KmsKey, message)
+		plain, err = s.openAWS(ctx, client, key.KmsKey, message, lent)
 	case *keyservice.Key_AzureKeyvaultKey:
-		plain, err = s.openAzure(ctx, client, key.AzureKeyvaultKey, message)
+		plain, err = s.openAzure(ctx, client, key.AzureKeyvaultKey, message, lent)
 	case *keyservice.Key_GcpKmsKey:
-		plain, err = s.openGCP(ctx, client, key.GcpKmsKey, message)
+		plain, err = s.openGCP(ctx, client, key.GcpKmsKey, message, lent)
 	case *keyservice.Key_VaultKey:
 		plain, err = s.openVault(ctx, client, key.VaultKey, message)
 	default:
@@ -106,10 +107,15 @@ func short(message string) string {
 	return message
 }
 
-func (s service) openAWS(ctx context.Context, client *http.Client, key *keyservice.KmsKey, message []byte) ([]byte, error) {
+func (s service) openAWS(
+	ctx context.Context, client *http.Client, key *keyservice.KmsKey, message []byte, lent *Identity,
+) ([]byte, error) {
 	account := s.keys.aws
-	if account == nil {
+	switch {
+	case account == nil && lent == nil:
 		return nil, missing(awsKMS, "AWS KMS")
+	case account == nil:
+		account = &awsAccount{ID: lent.AccessKey, Secret: lent.SecretKey, Session: lent.SessionToken}
 	}
 	// A profile is the engine's machine's, so the one that a file names is left out.
 	master := kms.MasterKey{Arn: key.Arn, Role: key.Role, EncryptedKey: string(message)}
@@ -125,14 +131,21 @@ func (s service) openAWS(ctx context.Context, client *http.Client, key *keyservi
 	return master.DecryptContext(ctx)
 }
 
-func (s service) openAzure(ctx context.Context, client *http.Client, key *keyservice.AzureKeyVaultKey, message []byte) ([]byte, error) {
-	if s.keys.azure == nil {
-		return nil, missing(azureKV, "Azure Key Vault")
-	}
+func (s service) openAzure(
+	ctx context.Context, client *http.Client, key *keyservice.AzureKeyVaultKey, message []byte, lent *Identity,
+) ([]byte, error) {
 	options := azcore.ClientOptions{Transport: client}
-	credential, err := s.keys.azure.credential(options)
-	if err != nil {
-		return nil, err
+	var credential azcore.TokenCredential
+	switch {
+	case s.keys.azure != nil:
+		var err error
+		if credential, err = s.keys.azure.credential(options); err != nil {
+			return nil, err
+		}
+	case lent != nil:
+		credential = lent
+	default:
+		return nil, missing(azureKV, "Azure Key Vault")
 	}
 	master := azkv.MasterKey{VaultURL: key.VaultUrl, Name: key.Name, Version: key.Version, EncryptedKey: string(message)}
 	azkv.NewTokenCredential(credential).ApplyToMasterKey(&master)
@@ -167,16 +180,13 @@ func (a *azureAccount) credential(options azcore.ClientOptions) (azcore.TokenCre
 	return nil, errors.New("a managed identity is that of the engine's machine, which tenants do not share")
 }
 
-func (s service) openGCP(ctx context.Context, client *http.Client, key *keyservice.GcpKmsKey, message []byte) ([]byte, error) {
-	if s.keys.gcp == nil {
-		return nil, missing(gcpKMS, "GCP KMS")
-	}
-	// Other kinds of credentials name files, programs or URLs to take tokens from.
-	account, err := google.JWTConfigFromJSON(s.keys.gcp, "https://www.googleapis.com/auth/cloudkms")
+func (s service) openGCP(
+	ctx context.Context, client *http.Client, key *keyservice.GcpKmsKey, message []byte, lent *Identity,
+) ([]byte, error) {
+	tokens, err := s.googleTokens(ctx, client, lent)
 	if err != nil {
-		return nil, fmt.Errorf("'%s' is no key of a service account", gcpKMS)
+		return nil, err
 	}
-	tokens := account.TokenSource(context.WithValue(ctx, oauth2.HTTPClient, client))
 	authorized := &http.Client{
 		Transport: &oauth2.Transport{Source: tokens, Base: client.Transport}, Timeout: client.Timeout,
 		CheckRedirect: client.CheckRedirect,
@@ -189,6 +199,21 @@ func (s service) openGCP(ctx context.Context, client *http.Client, key *keyservi
 	gcpkms.UseRESTClient{}.ApplyToMasterKey(&master)
 	options.ApplyToMasterKey(&master)
 	return master.DecryptContext(ctx)
+}
+
+func (s service) googleTokens(ctx context.Context, client *http.Client, lent *Identity) (oauth2.TokenSource, error) {
+	if s.keys.gcp == nil {
+		if lent == nil {
+			return nil, missing(gcpKMS, "GCP KMS")
+		}
+		return oauth2.StaticTokenSource(&oauth2.Token{AccessToken: lent.Token}), nil
+	}
+	// Other kinds of credentials name files, programs or URLs to take tokens from.
+	account, err := google.JWTConfigFromJSON(s.keys.gcp, "https://www.googleapis.com/auth/cloudkms")
+	if err != nil {
+		return nil, fmt.Errorf("'%s' is no key of a service account", gcpKMS)
+	}
+	return account.TokenSource(context.WithValue(ctx, oauth2.HTTPClient, client)), nil
 }
 
 func (s service) openVault(ctx context.Context, client *http.Client, key *keyservice.VaultKey, message []byte) ([]byte, error) {

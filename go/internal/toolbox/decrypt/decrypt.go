@@ -20,6 +20,8 @@ import (
 	"github.com/getsops/sops/v3/stores/ini"
 	"github.com/getsops/sops/v3/stores/json"
 	"github.com/getsops/sops/v3/stores/yaml"
+
+	"headrace.dev/headrace/go/internal/toolbox/fail"
 )
 
 // Format is how an encrypted text is written.
@@ -96,12 +98,18 @@ func init() {
 type Decryptor struct {
 	services []keyservice.KeyServiceClient
 	secrets  map[string]struct{}
+	wanted   []fail.Identity
 }
 
 // New makes a decryptor for the given keys. Key services are called within the context.
 func New(ctx context.Context, keys *Keys) *Decryptor {
-	return &Decryptor{services: []keyservice.KeyServiceClient{service{ctx, keys}}, secrets: map[string]struct{}{}}
+	d := &Decryptor{secrets: map[string]struct{}{}}
+	d.services = []keyservice.KeyServiceClient{service{ctx, keys, d}}
+	return d
 }
+
+// Wanted are the identities that key services would have had to be shown.
+func (d *Decryptor) Wanted() []fail.Identity { return d.wanted }
 
 // Text decrypts a text. The message authentication code is not looked at, as in
 // Flux: kustomize has changed the resource that it was made for.

@@ -29,7 +29,9 @@ const (
 // Keys are the private keys to decrypt with.
 type Keys struct {
 	// Logins serve for Vault where there is no token.
-	Logins     []Login
+	Logins []Login
+	// Identities serve for the clouds that no entry is for.
+	Identities []Identity
 	identities []age.Identity
 	ring       openpgp.EntityList
 	vault      string

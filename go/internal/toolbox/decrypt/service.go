@@ -25,8 +25,9 @@ const patience = 30 * time.Second
 // service decrypts data keys with the given private keys, or has a key service do so.
 // SOPS hands over no context, so it holds that of the call.
 type service struct {
-	ctx  context.Context
-	keys *Keys
+	ctx       context.Context
+	keys      *Keys
+	decryptor *Decryptor
 }
 
 // Encrypt is not offered.

@@ -28,6 +28,14 @@ type Error struct {
 	Message string `json:"message"`
 	File    string `json:"file,omitempty"`
 	Object  string `json:"object,omitempty"`
+	// Identities are those that key services would have had to be shown.
+	Identities []Identity `json:"identities,omitempty"`
+}
+
+// Identity is that of somebody at a cloud; the scope is what it has to be good for, in the provider's words.
+type Identity struct {
+	Provider string `json:"provider"`
+	Scope    string `json:"scope"`
 }
 
 func (e *Error) Error() string { return e.Message }

@@ -12,6 +12,7 @@ from headrace.controllers.kustomize.variables import BUILD_FAILED
 from headrace.controllers.object_data import decoded, not_found, read_data
 from headrace.core import secrecy
 from headrace.core.documents import load_document
+from headrace.identity import ServiceAccount
 from headrace.kube.errors import KubeError
 from headrace.kube.tokens import ServiceAccountTokens
 from headrace.model.errors import Retry, Stalled
@@ -31,13 +32,20 @@ VAULT_CONFIG = "config.yaml"
 class DecryptionPolicy:
     """What operators decide: the Secret with the age keys that serve where an object names none (sops-age-secret), the
     ConfigMap of Vault servers at which accounts log in (sops-vault-configmap), both in `namespace`; whether objects may
-    name an account (gate ObjectLevelWorkloadIdentity), and which one serves where they name none."""
+    name an account (gate ObjectLevelWorkloadIdentity), and which one serves where they name none; whether the engine's
+    own identity at clouds opens what objects hold (not under strict tenancy)."""
 
     age_secret: str = ""
     namespace: str = ""
     vault_configmap: str = ""
     workload_identity: bool = False
     default_service_account: str = ""
+    own_identity: bool = True
+
+    def account(self, decryption: Decryption, namespace: str) -> ServiceAccount | None:
+        """The account that decrypts for an object; None for the engine itself."""
+        name = decryption.service_account_name or self.default_service_account
+        return ServiceAccount(namespace, name) if name and self.workload_identity else None
 
 
 def check_decryption(spec: KustomizationSpec, policy: DecryptionPolicy) -> None:
@@ -87,31 +95,28 @@ class KeyReader:
         """A login for each Vault server that the operator lists, as the object's account. A token in the Secret goes
         before; the engine's own token and environment are nobody's (KS-SOPS-14)."""
         policy = self._policy
-        account = decryption.service_account_name or policy.default_service_account
+        account = policy.account(decryption, scope.live.metadata.namespace)
         given = VAULT_ENTRY in keys.values.entries
-        wanted = account and policy.workload_identity and policy.vault_configmap
-        if given or not wanted or self._tokens is None:
+        if given or account is None or not policy.vault_configmap or self._tokens is None:
             return (), ""
-        namespace = scope.live.metadata.namespace
         data = await read_data("ConfigMap", policy.namespace, policy.vault_configmap, scope)
         if data is None:
             text = f"failed to get Vault ConfigMap '{policy.namespace}/{policy.vault_configmap}': "
             raise Retry(BUILD_FAILED, text + not_found("ConfigMap", policy.vault_configmap))
         instances = _instances(data.values.get(VAULT_CONFIG, b""))
-        logins = [await self._login(instance, namespace, account, self._tokens) for instance in instances]
-        return tuple(logins), f"{data.version} {namespace}/{account}"
+        logins = [await self._login(instance, account, self._tokens) for instance in instances]
+        return tuple(logins), f"{data.version} {account}"
 
-    async def _login(
-        self, instance: _Instance, namespace: str, account: str, tokens: ServiceAccountTokens
-    ) -> VaultLogin:
+    async def _login(self, instance: _Instance, account: ServiceAccount, tokens: ServiceAccountTokens) -> VaultLogin:
         try:
-            issued = await tokens.issue(namespace, account, (instance.address,))
+            issued = await tokens.issue(account.namespace, account.name, (instance.address,))
         except KubeError as error:
             text = f"failed to issue Kubernetes token for Vault authentication: {error}"
             raise Retry(BUILD_FAILED, text) from error
         secrecy.register(issued.token)
         return VaultLogin(
-            address=instance.address, path=instance.login_path, role=f"{namespace}_{account}", jwt=issued.token)
+            address=instance.address, path=instance.login_path, role=f"{account.namespace}_{account.name}",
+            jwt=issued.token)
 
 
 class _Instance(msgspec.Struct, frozen=True, gc=False, rename="camel"):

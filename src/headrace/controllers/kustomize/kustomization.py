@@ -45,6 +45,7 @@ from headrace.controllers.kustomize.coherence import Coherence
 from headrace.controllers.kustomize.decryption import DecryptionPolicy, KeyReader, check_decryption, keep_secret
 from headrace.controllers.kustomize.dependencies import INVALID_EXPRESSION, TERMINAL, Dependencies
 from headrace.controllers.kustomize.handover import Handovers
+from headrace.controllers.kustomize.key_identities import Issuers, KeyIdentities
 from headrace.controllers.kustomize.neighbours import Neighbours
 from headrace.controllers.kustomize.targets import TargetPolicy, Targets
 from headrace.controllers.kustomize.teardown import Teardown
@@ -64,7 +65,7 @@ from headrace.model.plan import Action, ChangeSet
 from headrace.model.read import Part, Read
 from headrace.model.reference import REMOTE, Reference, split_api_version
 from headrace.model.scope import Scope
-from headrace.render.kustomize import Builder, DecryptionKeys, RenderOptions, render
+from headrace.render.kustomize import Builder, DecryptionKeys, IdentityWanted, RenderOptions, render
 from headrace.render.reads import changed_read
 from headrace.toolbox import ToolboxError
 
@@ -128,9 +129,10 @@ class KustomizationController:
     def __init__(
         self, *, clusters: Clusters, toolbox: Tools, trees: Trees, store: AppliedStore, clock: Clock,
         consumers: Consumers | None = None, options: KustomizationOptions | None = None,
-        tokens: ServiceAccountTokens | None = None,
+        tokens: ServiceAccountTokens | None = None, issuers: Issuers | None = None,
     ) -> None:
-        """`tokens` are those with which accounts that objects name prove themselves elsewhere; without, none does."""
+        """`tokens` are those with which accounts that objects name prove themselves elsewhere, `issuers` give
+        identities at the key services of clouds; without, there are none."""
         self._toolbox = toolbox
         self._trees = trees
         self._store = store
@@ -146,6 +148,7 @@ class KustomizationController:
         self._handovers = Handovers(neighbours, store, trees, clock)
         self._teardown = Teardown(neighbours, clock)
         self._keys = KeyReader(self._options.decryption, tokens)
+        self._key_identities = KeyIdentities(self._options.decryption, issuers)
         self._targets = Targets(clusters, self._options.targets, clock, tokens)
         self._rivalry = Rivalry(clock, Backoff(minimum=1.0))
 
@@ -346,6 +349,17 @@ class _Run:
         return manifests
 
     async def _build(self, variables: Variables, keys: DecryptionKeys | None) -> Manifests:
+        """Each build that fails for want of an identity at a key service is made again with it."""
+        while True:
+            try:
+                return await self._built(variables, keys)
+            except IdentityWanted as failure:
+                if keys is None or self._ks.spec.decryption is None:
+                    raise
+                keys = await self._controller._key_identities.lend(
+                    keys, failure, self._ks.spec.decryption, self._scope)
+
+    async def _built(self, variables: Variables, keys: DecryptionKeys | None) -> Manifests:
         async with self._controller._trees.open(self._artifact) as tree:
             await self._say("Building manifests")
             with self._scope.step("build"):
