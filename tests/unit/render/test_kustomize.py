@@ -8,7 +8,7 @@ from headrace.api.kustomization import Kustomization
 from headrace.model.artifact import Tree
 from headrace.model.errors import Retry
 from headrace.render.kustomize import RenderOptions, build_failure, build_request, render
-from headrace.toolbox import Toolbox, ToolboxError
+from headrace.toolbox import BuildKeys, BuildRequest, Built, Toolbox, ToolboxError
 
 TREE = Tree(Path("/tree"), "digest")
 LABELS = {"kustomize.toolkit.fluxcd.io/name": "app", "kustomize.toolkit.fluxcd.io/namespace": "default"}
@@ -79,3 +79,24 @@ async def test_a_missing_path_is_an_artifact_that_failed(tmp_path: Path) -> None
             await render(toolbox, Tree(tmp_path, "d"), kustomization(path="absent"), {}, OPTIONS)
     assert raised.value.reason == "ArtifactFailed"
     assert raised.value.message == "kustomization path not found: absent"
+
+
+class OutOfTime:
+    """A builder that does not make it."""
+
+    timeout: float | None = 0.0
+
+    async def build(
+        self, request: BuildRequest, *, keys: BuildKeys | None = None, timeout: float | None = None
+    ) -> Built:
+        self.timeout = timeout
+        raise ToolboxError("Timeout", "build took longer than 1m0s")
+
+
+@pytest.mark.parametrize(("stated", "timeout"), [("", None), ("30s", None), ("2m", 120.0), ("1h", 300.0)])
+async def test_a_build_may_take_as_long_as_the_object_says_within_limits(stated: str, timeout: float | None) -> None:
+    builder = OutOfTime()
+    with pytest.raises(Retry, match=r"longer than 1m0s: deliver by several Kustomizations, .* up to 5m0s") as raised:
+        await render(builder, TREE, kustomization(timeout=stated), {}, OPTIONS)
+    assert builder.timeout == timeout
+    assert raised.value.reason == "BuildFailed"
