@@ -60,7 +60,7 @@ class ApplySettings:
         (), "Further field managers (comma separated) whose changes are taken over. Empty, as Flux."
     )
     custom_apply_stage_kinds: tuple[str, ...] = setting(
-        (), "Kinds (group/Kind, comma separated) applied after classes and before the rest. Empty, as Flux."
+        (), "Kinds (group/Kind or Kind, comma separated) applied after classes and before the rest. Empty, as Flux."
     )
     additive_cel_dependency_check: bool = setting(
         False, "A readyExpr adds to the built-in test of a dependency, instead of replacing it. Off, as Flux's gate."

@@ -40,12 +40,13 @@ def sort_key(reference: Reference) -> tuple[int, str, str, str, str]:
 
 
 def stage_of(reference: Reference, custom: Iterable[str] = ()) -> str:
-    """The stage of an object; `custom` are `group/Kind` of the setting custom-apply-stage-kinds."""
+    """The stage of an object; `custom` are `group/Kind` of the setting custom-apply-stage-kinds, where kinds of the core
+    group may stand alone."""
     if reference.group_kind in _DEFINITION_KINDS:
         return DEFINITIONS
     if reference.kind.endswith("Class"):
         return CLASSES
-    if f"{reference.group}/{reference.kind}" in custom:
+    if f"{reference.group}/{reference.kind}" in custom or (not reference.group and reference.kind in custom):
         return CUSTOM
     return REST
 

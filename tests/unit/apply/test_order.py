@@ -55,3 +55,9 @@ def test_definitions_and_classes_are_stages_that_the_next_waits_for() -> None:
 
 def test_a_kind_of_another_group_named_namespace_is_no_definition() -> None:
     assert order.stage_of(Reference("example.com", "Namespace", "a", "b")) == order.REST
+
+
+@pytest.mark.parametrize("stated", ["ConfigMap", "/ConfigMap"])
+def test_a_custom_stage_of_a_core_kind_needs_no_group(stated: str) -> None:
+    assert order.stage_of(Reference("", "ConfigMap", "a", "b"), [stated]) == order.CUSTOM
+    assert order.stage_of(Reference("example.com", "ConfigMap", "a", "b"), [stated]) == order.REST
