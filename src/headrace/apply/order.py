@@ -40,8 +40,8 @@ def sort_key(reference: Reference) -> tuple[int, str, str, str, str]:
 
 
 def stage_of(reference: Reference, custom: Iterable[str] = ()) -> str:
-    """The stage of an object; `custom` are `group/Kind` of the setting custom-apply-stage-kinds, kinds of the core group
-    also alone."""
+    """The stage of an object; `custom` are `group/Kind` of the setting custom-apply-stage-kinds; kinds of the core
+    group may stand alone."""
     if reference.group_kind in _DEFINITION_KINDS:
         return DEFINITIONS
     if reference.kind.endswith("Class"):
