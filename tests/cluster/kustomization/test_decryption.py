@@ -76,6 +76,10 @@ async def test_a_missing_key_secret_fails_the_build_and_its_arrival_cures_it(
     assert await password(world) == SECRET
     await engine.until_caused(world.reference(), f"Secret/{world.namespace}/keys changed (data)")
 
+    withdrawn = msgspec.json.encode({"data": {"one.agekey": None}})
+    await world.client.patch(secrets, world.namespace, "keys", withdrawn, content_type=MERGE_PATCH)
+    await world.failed(reason="BuildFailed", text="no age identity among the keys matches")
+
 
 @pytest.mark.spec("KS-SOPS-11")
 async def test_the_operators_age_keys_serve_only_objects_that_name_no_secret(

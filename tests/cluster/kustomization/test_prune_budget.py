@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from headrace.api.kinds import KUSTOMIZATION
 from headrace.api.meta import APPROVE, PRUNE_BUDGET
+from headrace.kube.client import MERGE_PATCH
 from tests.cluster.kustomization.world import RunningEngine, World, condition, config_map, inventory
 
 
@@ -56,6 +58,19 @@ async def test_a_protected_kind_is_held_whatever_the_number_and_the_revision_app
                                                 f"{world.namespace}/data")
     await annotate(world, APPROVE, revision)
     await world.ready(revision=revision)
+
+
+async def test_what_would_stay_anyway_does_not_count(world: World, engine: RunningEngine) -> None:
+    await deliver(world, **{f"{name}.yaml": config_map(name) for name in "abc"})
+    await annotate(world, PRUNE_BUDGET, "1")
+    config_maps = await world.resource("v1", "ConfigMap")
+    body = msgspec.json.encode({"metadata": {"annotations": {"kustomize.toolkit.fluxcd.io/prune": "disabled"}}})
+    await world.client.patch(
+        config_maps, world.namespace, "b", body, content_type=MERGE_PATCH, field_manager="x")
+    await engine.until_caused(world.reference(), f"ConfigMap/{world.namespace}/b drifted")
+    await world.ready(revision=await world.push({"a.yaml": None, "b.yaml": None}))
+    assert await world.get("v1", "ConfigMap", "a") is None
+    assert await world.get("v1", "ConfigMap", "b") is not None
 
 
 @pytest.mark.spec("KS-GC-01")

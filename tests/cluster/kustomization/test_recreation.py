@@ -41,6 +41,32 @@ async def test_the_old_object_must_be_gone_before_the_new_one_is_made(world: Wor
     await release(world, "a")
 
 
+@pytest.mark.spec("KS-FORCE-02")
+@pytest.mark.parametrize("where", ["source", "cluster"])
+async def test_force_may_be_asked_for_in_the_source_or_on_the_cluster_alone(
+    world: World, engine: RunningEngine, where: str
+) -> None:
+    fixed = config_map("a", k="1") | {"immutable": True}
+    world.commit({"a.yaml": fixed})
+    await world.source()
+    await world.kustomization(targetNamespace=world.namespace)
+    await world.ready()
+    first = await world.get("v1", "ConfigMap", "a")
+    assert first is not None
+
+    asking = {"metadata": {"name": "a", "annotations": {"kustomize.toolkit.fluxcd.io/force": "Enabled"}}}
+    if where == "cluster":
+        await world.client.patch(CONFIG_MAPS, world.namespace, "a", msgspec.json.encode(asking),
+                                 content_type=MERGE_PATCH, field_manager="x")
+    wanted = fixed | {"data": {"k": "2"}} | (asking if where == "source" else {})
+    await world.ready(revision=await world.push({"a.yaml": wanted}))
+
+    second = await world.get("v1", "ConfigMap", "a")
+    assert second is not None
+    assert second["data"] == {"k": "2"}
+    assert second["metadata"]["uid"] != first["metadata"]["uid"]
+
+
 async def release(world: World, name: str) -> None:
     patch = msgspec.json.encode({"metadata": {"finalizers": None}})
     await world.client.patch(CONFIG_MAPS, world.namespace, name, patch, content_type=MERGE_PATCH, field_manager="x")

@@ -85,13 +85,13 @@ async def test_what_does_not_come_is_named_when_time_is_up(world: World, engine:
 
 
 @pytest.mark.spec("KS-HC-05", "KS-HC-10")
-async def test_a_failed_job_ends_the_wait_at_once_and_its_repair_is_noticed(
+async def test_a_failed_job_ends_the_wait_for_all_at_once_and_its_repair_is_noticed(
     world: World, engine: RunningEngine
 ) -> None:
     pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]} | NOWHERE
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"},
            "spec": {"activeDeadlineSeconds": 1, "template": {"spec": pod}}}
-    world.commit({"j.yaml": job})
+    world.commit({"j.yaml": job, "web.yaml": deployment("web", 1, **NOWHERE)})
     await world.source()
     await world.kustomization(targetNamespace=world.namespace, wait=True, timeout="1h", force=True)
     await world.failed(
@@ -101,7 +101,7 @@ async def test_a_failed_job_ends_the_wait_at_once_and_its_repair_is_noticed(
     done = await world.until_event(f"Job/{world.namespace}/j created")
     assert (done["type"], done["reason"]) == ("Normal", "Progressing"), "what a failed run has done is told too"
     job["spec"] = {"template": {"spec": {k: v for k, v in pod.items() if k != "nodeSelector"}}}
-    revision = await world.push({"j.yaml": job})
+    revision = await world.push({"j.yaml": job, "web.yaml": deployment("web", 1)})
     await world.ready(revision=revision)
     await world.until_event("Health check passed in ")
 

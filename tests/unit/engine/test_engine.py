@@ -520,6 +520,22 @@ async def test_a_stated_retry_interval_comes_before_backoff_and_the_errors_own_t
         assert world.engine.state(A).next_in == 7.0  # type: ignore[union-attr]
 
 
+async def test_no_interval_of_an_object_is_followed_below_the_operators() -> None:
+    world = World(EngineSettings(min_interval=30.0, interval_jitter=0.0))
+    world.things.retry = 1.0
+
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        if obj.metadata.name == "a":
+            raise Retry("ArtifactFailed", "absent")
+        return Outcome("Succeeded", "m", after=1.0)
+
+    world.things.default = reconcile
+    async with world.running():
+        for reference in (A, B):
+            await world.put(reference, spec={})
+            assert 30.0 <= world.engine.state(reference).next_in <= 30.0 + GRID  # type: ignore[union-attr, operator]
+
+
 @pytest.mark.spec("SRC-COM-08")
 async def test_stalled_has_no_timer_and_wakes_with_the_spec_or_what_it_read(world: World) -> None:
     values = config_map("values")
