@@ -105,6 +105,9 @@ async def test_a_definition_and_its_objects_come_in_one_delivery(world: World, e
     await world.kustomization(wait=True)
     ks = await world.ready()
     assert f"{world.namespace}_g_{group}_Gadget" in inventory(ks)
+    await engine.until_trace(world.reference(), lambda trace: trace.result == "succeeded")
+    failed = [trace.message for trace in engine.traces(world.reference()) if trace.result == "retry"]
+    assert not failed, "one run delivers both"
     await world.delete(KUSTOMIZATION, "app")
     await world.until_gone(KUSTOMIZATION, "app")
 

@@ -122,7 +122,10 @@ async def test_an_immutable_field_fails_without_force_and_is_recreated_with_it(
 
 
 @pytest.mark.spec("KS-IMP-01", "KS-IMP-02")
-async def test_everything_is_done_as_the_service_account(world: World, engine: RunningEngine) -> None:
+async def test_everything_is_done_as_the_service_account(
+    world: World, engine: RunningEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kustomization, "SHORTEST_TIMEOUT", 1.0)
     account = f"system:serviceaccount:{world.namespace}:tenant"
     await create(world, ACCOUNTS, "tenant")
     world.commit({"a.yaml": config_map("a")})
@@ -137,6 +140,12 @@ async def test_everything_is_done_as_the_service_account(world: World, engine: R
     await create(world, ROLE_BINDINGS, "tenant", subjects=[subject],
                  roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tenant"})
     await world.ready()
+
+    await create(world, SECRETS, "theirs")
+    check = {"apiVersion": "v1", "kind": "Secret", "name": "theirs", "namespace": world.namespace}
+    await world.patch(KUSTOMIZATION, "app", {"spec": {"healthChecks": [check], "timeout": "1s"}})
+    await world.failed(reason="HealthCheckFailed", text=f"Secret/{world.namespace}/theirs status: 'Unknown'")
+
     await world.delete(KUSTOMIZATION, "app")
     await world.until_gone(KUSTOMIZATION, "app")
     assert await world.get("v1", "ConfigMap", "a") is None
