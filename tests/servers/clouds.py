@@ -12,10 +12,10 @@ import hashlib
 import hmac
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from aiohttp import web
 from cryptography.exceptions import InvalidSignature
@@ -40,6 +40,10 @@ class Clouds:
     asked: list[tuple[str, dict[str, Any], dict[str, str]]] = field(default_factory=list)
     fail: set[str] = field(default_factory=set)
     organizations: tuple[str, ...] = ("acme",)
+    clusters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What describes clusters, by path."""
+    exchange: Callable[[str, str], Awaitable[str]] | None = None
+    """Google's access token for (token, audience); without, they are all the same."""
 
     @property
     def pem(self) -> bytes:
@@ -55,7 +59,10 @@ class Clouds:
         self.asked.append((request.path, sent | dict(request.query), dict(request.headers)))
         if request.path in self.fail:
             return web.json_response({"error": "invalid_client", "error_description": "you may not"}, status=401)
-        answers = (self._aws, self._azure, self._gcp, self._github)
+        if self.exchange is not None and request.path == "/v1/token":
+            token = await self.exchange(sent["subject_token"], sent["audience"])
+            return web.json_response({"access_token": token, "expires_in": 3600})
+        answers = (self._aws, self._azure, self._gcp, self._clusters, self._github)
         for answer in answers:
             made = answer(request, sent, body)
             if made is not None:
@@ -115,6 +122,17 @@ class Clouds:
             return web.json_response({"access_token": f"gcp of {claims['iss']}", "expires_in": 3600})
         return None
 
+    def _clusters(self, request: web.Request, sent: dict[str, Any], body: bytes) -> web.Response | None:
+        """Where clusters are, for those who may ask."""
+        if request.path not in self.clusters:
+            return None
+        assert request.method == ("POST" if request.path.endswith("Credential") else "GET")
+        if request.path.startswith("/eks/"):
+            check_signature(request, body, self.secrets)
+        else:
+            assert request.headers["Authorization"].startswith("Bearer ")
+        return web.json_response(self.clusters[request.path])
+
     def _github(self, request: web.Request, sent: dict[str, Any], body: bytes) -> web.Response | None:
         if not request.path.startswith(("/api/app/", "/api/orgs/", "/api/users/")):
             return None
@@ -170,6 +188,33 @@ def check_signature(request: web.Request, body: bytes, secrets: dict[str, str]) 
     assert hmac.new(key, text.encode(), "sha256").hexdigest() == given["Signature"], "the signature does not match"
     if secrets[access] == ISSUED[1]:
         assert request.headers["x-amz-security-token"] == ISSUED[2]
+
+
+def eks_token_url(token: str, cluster: str, region: str, secrets: dict[str, str]) -> str:
+    """The URL, without its query, that is in a token for an EKS cluster; fail unless STS would answer it."""
+    prefix, _, encoded = token.partition(".")
+    assert prefix == "k8s-aws-v1"
+    assert "=" not in encoded
+    url = urlsplit(_unpadded(encoded).decode())
+    given = dict(parse_qsl(url.query, strict_parsing=True))
+    signature = given.pop("X-Amz-Signature")
+    access, date, signed_region, service, end = given["X-Amz-Credential"].split("/")
+    assert (signed_region, service, end) == (region, "sts", "aws4_request")
+    assert (given["X-Amz-Algorithm"], given["X-Amz-SignedHeaders"]) == ("AWS4-HMAC-SHA256", "host;x-k8s-aws-id")
+    assert (given["Action"], given["Version"]) == ("GetCallerIdentity", "2011-06-15")
+    assert 0 < int(given["X-Amz-Expires"]) <= 900
+    assert given.get("X-Amz-Security-Token", "") == (ISSUED[2] if access == ISSUED[0] else "")
+    query = "&".join(f"{quote(k, safe='~')}={quote(v, safe='~')}" for k, v in sorted(given.items()))
+    empty = hashlib.sha256(b"").hexdigest()
+    canonical = (f"GET\n{url.path}\n{query}\nhost:{url.netloc}\nx-k8s-aws-id:{cluster}\n\n"
+                 f"host;x-k8s-aws-id\n{empty}")  # fmt: skip
+    text = f"AWS4-HMAC-SHA256\n{given['X-Amz-Date']}\n{date}/{region}/sts/aws4_request\n"
+    text += hashlib.sha256(canonical.encode()).hexdigest()
+    key = ("AWS4" + secrets[access]).encode()
+    for part in (date, region, "sts", "aws4_request"):
+        key = hmac.new(key, part.encode(), "sha256").digest()
+    assert hmac.new(key, text.encode(), "sha256").hexdigest() == signature, "the signature does not match"
+    return f"{url.scheme}://{url.netloc}{url.path}"
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,7 @@
 """spec.kubeConfig.configMapRef: a cluster by its address, and who we are there without a kubeconfig (spec 1.4).
 
 A provider turns the account that the ConfigMap names into credentials for the cluster. Here is `generic`: the cluster
-trusts tokens of this one's API server, by OIDC, and takes them as they are.
+trusts tokens of this one's API server, by OIDC, and takes them as they are. Those of clouds are in `cloud_clusters`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,10 @@ class ClusterConfigs:
         if provider is None:
             raise _unknown(settings.provider, f"{namespace}/{name}")
         self._check(settings, f"{namespace}/{name}")
-        return await provider.connect(settings)
+        if settings.provider == GENERIC:
+            return await provider.connect(settings)
+        note = f"credentials of provider '{settings.provider}' for a cluster"
+        return await scope.wait(provider.connect(settings), note=note)
 
     def _settings(self, data: ObjectData, namespace: str) -> ClusterSettings:
         said = {key: value.decode(errors="replace").strip() for key, value in data.values.items()}
@@ -140,9 +143,9 @@ class ClusterConfigs:
 
 
 def _unknown(provider: str, name: str) -> Retry | Stalled:
-    """A provider that is none waits for another ConfigMap; one that this version lacks waits for another version."""
+    """A provider that is none waits for another ConfigMap; one that is not at hand waits for nothing."""
     if provider in KNOWN_PROVIDERS:
-        text = f"KubeConfig configmap '{name}': provider '{provider}' is not available in this version"
+        text = f"KubeConfig configmap '{name}': provider '{provider}' is not available here"
         return Stalled(RECONCILIATION_FAILED, text)
     known = ", ".join(KNOWN_PROVIDERS)
     return failed(f"KubeConfig configmap '{name}': provider '{provider[:63]}' is none of {known}")

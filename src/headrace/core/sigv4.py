@@ -63,13 +63,40 @@ def sign(
         added["x-amz-security-token"] = keys.session_token
     signed = {name.lower(): value.strip() for name, value in (headers or {}).items()} | added
     signed["host"] = host_header(url)
-    names = ";".join(sorted(signed))
-    lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
-    canonical = "\n".join((method, url.url.raw_path or "/", url.url.raw_query_string, lines, names, payload))
+    names, canonical = _canonical(method, url, url.url.raw_query_string, signed, payload)
     scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
     signature = _signature(keys.secret_key, stamp, scope, canonical)
     credential = f"Credential={keys.access_key}/{scope}"
     return added | {"Authorization": f"{_ALGORITHM} {credential}, SignedHeaders={names}, Signature={signature}"}
+
+
+def presign(
+    url: RemoteUrl,
+    query: Mapping[str, str],
+    *,
+    keys: AwsKeys,
+    region: str,
+    service: str,
+    now: float,
+    seconds: int,
+    headers: Mapping[str, str],
+) -> str:
+    """The URL of a GET that whoever has it may send, together with `headers`, which are not in it. A secret.
+
+    `url` is without a query; it has `query` and what signs it.
+    """
+    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
+    signed = {name.lower(): value for name, value in headers.items()} | {"host": host_header(url)}
+    added = {
+        "X-Amz-Algorithm": _ALGORITHM, "X-Amz-Credential": f"{keys.access_key}/{scope}", "X-Amz-Date": stamp,
+        "X-Amz-Expires": str(seconds), "X-Amz-SignedHeaders": ";".join(sorted(signed)),
+    }  # fmt: skip
+    if keys.session_token:
+        added["X-Amz-Security-Token"] = keys.session_token
+    whole = encoded_query((dict(query) | added).items())
+    _, canonical = _canonical("GET", url, whole, signed, EMPTY_PAYLOAD)
+    return f"{url.text}?{whole}&X-Amz-Signature={_signature(keys.secret_key, stamp, scope, canonical)}"
 
 
 def git_password(host: str, path: str, *, keys: AwsKeys, region: str, now: float) -> str:
@@ -78,6 +105,15 @@ def git_password(host: str, path: str, *, keys: AwsKeys, region: str, now: float
     canonical = f"GIT\n{path}\n\nhost:{host}\n\nhost\n"
     scope = f"{stamp[:8]}/{region}/codecommit/aws4_request"
     return f"{stamp}Z{_signature(keys.secret_key, stamp, scope, canonical)}"
+
+
+def _canonical(
+    method: str, url: RemoteUrl, query: str, signed: Mapping[str, str], payload: str
+) -> tuple[str, str]:
+    """The names of the signed headers, and the request in the form that is signed."""
+    names = ";".join(sorted(signed))
+    lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
+    return names, "\n".join((method, url.url.raw_path or "/", query, lines, names, payload))
 
 
 def _signature(secret: str, stamp: str, scope: str, canonical: str) -> str:

@@ -15,11 +15,11 @@ import msgspec
 
 from headrace.core.clock import Clock, parse_rfc3339
 from headrace.core.egress import Answer, RemoteUrl
-from headrace.core.sigv4 import AwsKeys, sign
+from headrace.core.sigv4 import AwsKeys, presign, sign
 from headrace.core.xml import XmlRefused, parse_xml, text_at
 from headrace.identity.accounts import Account
-from headrace.identity.calls import Calls, Request, decoded, form, issuer_url, token_file
-from headrace.identity.values import IdentityError, LdapLogin
+from headrace.identity.calls import Calls, Request, decoded, form, issuer_url, pem, token_file
+from headrace.identity.values import ClusterPlace, IdentityError, LdapLogin, Token
 
 AUDIENCE = "sts.amazonaws.com"
 ROLE_ANNOTATION = "eks.amazonaws.com/role-arn"
@@ -36,6 +36,16 @@ _REGISTRY = re.compile(
     r"[0-9]+\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\."
     r"(?:amazonaws\.com(?:\.cn)?|sc2s\.sgov\.gov|c2s\.ic\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)"
 )
+_CLUSTER = re.compile(
+    r"arn:aws(?:-[a-z]{1,10}){0,3}:eks:([a-z]{2,8}(?:-[a-z]{1,16}){1,3}-[0-9]{1,2}):[0-9]{12}"
+    r":cluster/([0-9A-Za-z][0-9A-Za-z_-]{0,99})"
+)
+"""The region becomes a part of host names, and the cluster's name of paths: neither can say more than that."""
+_CLUSTER_TOKEN = "k8s-aws-v1."  # noqa: S105 - how tokens begin
+_CLUSTER_HEADER = "x-k8s-aws-id"
+_PRESIGNED_SECONDS = 60
+_CLUSTER_TOKEN_SECONDS = 840.0
+"""EKS takes a token for 15 minutes from its signing, whatever it says itself; clocks may differ by one."""
 _CODE_COMMIT = re.compile(r"git-codecommit(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 
 
@@ -63,6 +73,14 @@ def code_commit_region(url: RemoteUrl) -> str:
     if match is None or url.scheme != "https":
         raise IdentityError(f"invalid AWS CodeCommit URL: '{url.text}'. must match https://{_CODE_COMMIT.pattern}")
     return match[1]
+
+
+def cluster_parts(arn: str) -> tuple[str, str]:
+    """Region and name of an EKS cluster. Raises IdentityError for what is not the ARN of one."""
+    match = _CLUSTER.fullmatch(arn)
+    if match is None:
+        raise IdentityError(f"invalid EKS cluster ARN: '{arn[:253]}'. must match {_CLUSTER.pattern}")
+    return match[1], match[2]
 
 
 def role_of(account: Account) -> str:
@@ -184,6 +202,27 @@ class Aws:
         answer = await self._calls.own(Request("POST", url, headers | signature, b"{}"), what)
         return _registry_login(decoded(answer, _Authorization, what), what)
 
+    def cluster_token(self, arn: str, found: TemporaryKeys) -> Token:
+        """What EKS takes for the identity of the keys: a question of who they are, which EKS has answered."""
+        region, name = cluster_parts(arn)
+        now = self._clock.now()
+        url = presign(
+            self._endpoint("STS", "sts", region), {"Action": "GetCallerIdentity", "Version": _STS_VERSION},
+            keys=found.keys, region=region, service="sts", now=now, seconds=_PRESIGNED_SECONDS,
+            headers={_CLUSTER_HEADER: name},
+        )  # fmt: skip
+        text = _CLUSTER_TOKEN + base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
+        return Token(text, min(now + _CLUSTER_TOKEN_SECONDS, found.expires))
+
+    async def cluster_place(self, arn: str, keys: AwsKeys) -> ClusterPlace:
+        """Where an EKS cluster is."""
+        region, name = cluster_parts(arn)
+        what = f"failed to describe EKS cluster '{arn}'"
+        url = issuer_url(f"{self._endpoint('EKS', 'eks', region).text.rstrip('/')}/clusters/{name}")
+        headers = sign("GET", url, keys=keys, region=region, service="eks", now=self._clock.now())
+        found = decoded(await self._calls.own(Request("GET", url, headers), what), _Described, what).cluster
+        return ClusterPlace(found.endpoint, pem(found.certificate_authority.data, what))
+
     def _endpoint(self, name: str, host: str, region: str) -> RemoteUrl:
         """Where a service of a region is, or what the environment says instead."""
         if not _REGION.fullmatch(region):
@@ -191,6 +230,19 @@ class Aws:
         named = self._environment.get(f"AWS_ENDPOINT_URL_{name}", "") or self._environment.get("AWS_ENDPOINT_URL", "")
         suffix = ".cn" if region.startswith("cn-") else ""
         return _slash(issuer_url(named or f"https://{host}.{region}.amazonaws.com{suffix}/"))
+
+
+class _CertificateAuthority(msgspec.Struct, frozen=True):
+    data: str
+
+
+class _Cluster(msgspec.Struct, frozen=True, rename="camel"):
+    endpoint: str
+    certificate_authority: _CertificateAuthority
+
+
+class _Described(msgspec.Struct, frozen=True):
+    cluster: _Cluster
 
 
 class _AuthorizationData(msgspec.Struct, frozen=True, rename="camel"):

@@ -10,8 +10,8 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 from headrace.core.clock import Clock
+from headrace.core.documents import YamlRefused, load_document
 from headrace.core.egress import Answer, RemoteUrl
 from headrace.core.jwt import base64url, load_rsa_key, sign_rs256
 from headrace.core.sigv4 import encoded_query
 from headrace.identity.accounts import Account
-from headrace.identity.calls import Calls, Request, decoded, form, issuer_url, token_file
-from headrace.identity.values import IdentityError, IssuerUnreachable, NoIdentity, Token
+from headrace.identity.calls import Calls, Request, decoded, form, issuer_url, pem, token_file
+from headrace.identity.values import ClusterPlace, IdentityError, IssuerUnreachable, NoIdentity, Token
 
 AUDIENCE = "api://AzureADTokenExchange"
 CLIENT_ANNOTATION = "azure.workload.identity/client-id"
@@ -41,7 +42,16 @@ _REGISTRY_SECONDS = 3600.0
 _ABSENT_SECONDS = 300.0
 _REGISTRY = re.compile(r"[A-Za-z0-9.-]+\.azurecr\.(?:io|cn|de|us)")
 _ID = re.compile(r"[A-Za-z0-9.-]{1,128}")
+_RESOURCE_MANAGER = "https://management.azure.com"
 _RESOURCE_MANAGERS = {".cn": "https://management.chinacloudapi.cn", ".us": "https://management.usgovcloudapi.net"}
+CLUSTER_SCOPE = "6dae42f8-4368-4678-94ff-3960e28e3630/.default"
+"""That of the API servers of AKS, the same application for all."""
+_CLUSTER_API = "2024-05-01"
+_CLUSTER = re.compile(
+    r"/subscriptions/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/resourceGroups/([\w().-]{0,89}[\w()-])"
+    r"/providers/Microsoft\.ContainerService/managedClusters/([a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +100,17 @@ def registry_scope(host: str) -> str:
     """The scope of tokens for a container registry. Raises IdentityError for other registries."""
     if not _REGISTRY.fullmatch(host):
         raise IdentityError(f"invalid Azure registry: '{host}'. must match {_REGISTRY.pattern}")
-    return _RESOURCE_MANAGERS.get(host[-3:], "https://management.azure.com") + "/.default"
+    return _RESOURCE_MANAGERS.get(host[-3:], _RESOURCE_MANAGER) + "/.default"
+
+
+def cluster_path(name: str) -> str:
+    """The path of an AKS cluster at the resource manager. Raises IdentityError for what is no resource ID of one."""
+    match = _CLUSTER.fullmatch(name)
+    if match is None:
+        raise IdentityError(f"invalid AKS cluster ID: '{name[:253]}'. must match {_CLUSTER.pattern}")
+    subscription, group, cluster = match.groups()
+    provider = "providers/Microsoft.ContainerService/managedClusters"
+    return f"/subscriptions/{subscription}/resourceGroups/{quote(group, safe='')}/{provider}/{cluster}"
 
 
 class _TokenAnswer(msgspec.Struct, frozen=True):
@@ -100,6 +120,40 @@ class _TokenAnswer(msgspec.Struct, frozen=True):
 
 class _Refresh(msgspec.Struct, frozen=True):
     refresh_token: str
+
+
+class _ManagedCluster(msgspec.Struct, frozen=True, rename="camel"):
+    aad_profile: dict[str, object] | None = None
+
+
+class _Described(msgspec.Struct, frozen=True):
+    properties: _ManagedCluster
+
+
+class _Kubeconfig(msgspec.Struct, frozen=True):
+    value: str
+
+    def __repr__(self) -> str:
+        return "_Kubeconfig()"
+
+
+class _Kubeconfigs(msgspec.Struct, frozen=True):
+    kubeconfigs: list[_Kubeconfig]
+
+
+class _Server(msgspec.Struct, frozen=True, rename="kebab"):
+    server: str
+    certificate_authority_data: str
+
+
+class _NamedServer(msgspec.Struct, frozen=True):
+    cluster: _Server
+
+
+class _Servers(msgspec.Struct, frozen=True):
+    """A kubeconfig without its users: they may be the cluster's administrators."""
+
+    clusters: Annotated[list[_NamedServer], msgspec.Meta(min_length=1)]
 
 
 class Azure:
@@ -163,6 +217,34 @@ class Azure:
         answer = await self._calls.foreign(request, what, proxy=proxy)
         return REGISTRY_USER, decoded(answer, _Refresh, what).refresh_token, self._clock.now() + _REGISTRY_SECONDS
 
+    @property
+    def manager_scope(self) -> str:
+        """The scope of tokens for the resource manager of the cloud whose authority the environment names."""
+        return f"{self._manager()}/.default"
+
+    async def cluster_place(self, name: str, address: str, token: Token) -> ClusterPlace:
+        """Where an AKS cluster is: at `address` if that is one of its addresses, else at the first if it is empty."""
+        path, what = cluster_path(name), f"failed to describe AKS cluster '{name}'"
+        described = decoded(await self._managed_cluster("GET", path, token, what), _Described, what)
+        if described.properties.aad_profile is None:
+            raise IdentityError(f"AKS cluster '{name}' does not have Microsoft Entra ID integration enabled")
+        answer = await self._managed_cluster("POST", f"{path}/listClusterUserCredential", token, what)
+        places = [_place(one.value, what) for one in decoded(answer, _Kubeconfigs, what).kubeconfigs]
+        found = next((place for place in places if not address or _origin(place.server) == _origin(address)), None)
+        if found is None:
+            others = ", ".join(f"'{place.server}'" for place in places)
+            raise IdentityError(f"{what}: it is not at the address '{address}' but at: {others or 'none'}")
+        return found
+
+    async def _managed_cluster(self, method: str, path: str, token: Token, what: str) -> Answer:
+        base = self._environment.get("AZURE_RESOURCE_MANAGER_ENDPOINT", "").rstrip("/") or self._manager()
+        url = issuer_url(f"{base}{path}?api-version={_CLUSTER_API}")
+        return await self._calls.own(Request(method, url, {"Authorization": f"Bearer {token.text}"}), what)
+
+    def _manager(self) -> str:
+        host = urlsplit(self._environment.get("AZURE_AUTHORITY_HOST", "")).hostname or ""
+        return _RESOURCE_MANAGERS.get(host[-3:], _RESOURCE_MANAGER)
+
     async def _ask(self, request: Request, *, own: bool, proxy: RemoteUrl | None = None) -> Token:
         what = "failed to get an access token of Microsoft Entra ID"
         answer = await (self._calls.own(request, what) if own else self._calls.foreign(request, what, proxy=proxy))
@@ -203,6 +285,22 @@ class Azure:
             where = f"service account '{account.namespace}/{account.name}'"
             raise IdentityError(f"azure tenant ID and client ID must be set: annotation {name} of {where} is missing")
         return value
+
+
+def _place(kubeconfig: str, what: str) -> ClusterPlace:
+    """The cluster of a kubeconfig in base64. Raises IdentityError, which quotes nothing of it."""
+    try:
+        document = load_document(base64.b64decode(kubeconfig, validate=True), aliases=False)
+        found = msgspec.convert(document, type=_Servers).clusters[0].cluster
+    except (ValueError, YamlRefused, msgspec.MsgspecError):
+        raise IdentityError(f"{what}: the answer holds no kubeconfig") from None
+    return ClusterPlace(found.server, pem(found.certificate_authority_data, what))
+
+
+def _origin(server: str) -> tuple[str, int]:
+    """Host and port of a URL. Raises IdentityError."""
+    url = issuer_url(server)
+    return url.host, url.port
 
 
 def _grant(fields: dict[str, str]) -> dict[str, str]:

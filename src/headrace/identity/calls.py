@@ -5,6 +5,7 @@ environment names, and the tenants', through which goes everything that an objec
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,6 +126,17 @@ def decoded(answer: Answer, kind: type[T], what: str) -> T:
         return msgspec.json.decode(answer.body, type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError):
         raise IdentityError(f"{what}: the answer is not the expected one") from None
+
+
+def pem(text: str, what: str) -> bytes:
+    """Certificates as clouds write them, PEM in base64. Raises IdentityError."""
+    try:
+        found = base64.b64decode(text, validate=True)
+    except ValueError:
+        found = b""
+    if not found.strip():
+        raise IdentityError(f"{what}: the answer has no certificate authority")
+    return found
 
 
 class _Error(msgspec.Struct, frozen=True):

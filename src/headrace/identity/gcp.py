@@ -17,8 +17,8 @@ from headrace.core.clock import Clock, parse_rfc3339
 from headrace.core.egress import RemoteUrl
 from headrace.core.jwt import load_rsa_key, sign_rs256
 from headrace.identity.accounts import Account
-from headrace.identity.calls import Calls, Request, decoded, form, issuer_url, token_file
-from headrace.identity.values import IdentityError, Token
+from headrace.identity.calls import Calls, Request, decoded, form, issuer_url, pem, token_file
+from headrace.identity.values import ClusterPlace, IdentityError, Token
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform", "https://www.googleapis.com/auth/userinfo.email")
 EMAIL_ANNOTATION = "iam.gke.io/gcp-service-account"
@@ -35,6 +35,15 @@ _PROVIDER = re.compile(
     r"projects/[0-9]{1,30}/locations/global/workloadIdentityPools/[^/]{1,100}/providers/[^/]{1,100}"
 )
 _REGISTRY = re.compile(r"(?:[A-Za-z0-9.-]+\.)?gcr\.io|[A-Za-z0-9-]+-docker\.pkg\.dev")
+_CLUSTER = re.compile(
+    r"projects/[a-z0-9][a-z0-9.:-]{0,99}/locations/[a-z][a-z0-9-]{0,62}/clusters/[a-z0-9][a-z0-9-]{0,62}"
+)
+
+
+def check_cluster(name: str) -> None:
+    """Raises IdentityError for what is not the name of a GKE cluster."""
+    if not _CLUSTER.fullmatch(name):
+        raise IdentityError(f"invalid GKE cluster ID: '{name[:253]}'. must match {_CLUSTER.pattern}")
 
 
 def check_registry(host: str) -> None:
@@ -51,6 +60,15 @@ class _Answer(msgspec.Struct, frozen=True):
 class _Impersonated(msgspec.Struct, frozen=True, rename="camel"):
     access_token: str
     expire_time: str
+
+
+class _MasterAuth(msgspec.Struct, frozen=True, rename="camel"):
+    cluster_ca_certificate: str
+
+
+class _Cluster(msgspec.Struct, frozen=True, rename="camel"):
+    endpoint: str
+    master_auth: _MasterAuth
 
 
 class _Source(msgspec.Struct, frozen=True):
@@ -143,6 +161,15 @@ class Gcp:
         if found.type != "service_account":
             raise ValueError(f"'serviceaccount' is of type '{found.type}', not 'service_account'")
         return await self._signed_token(found, own=False, proxy=proxy)
+
+    async def cluster_place(self, name: str, token: Token) -> ClusterPlace:
+        """Where a GKE cluster is."""
+        check_cluster(name)
+        what = f"failed to describe GKE cluster '{name}'"
+        url = issuer_url(f"{self._service('CONTAINER', 'container')}/v1/{name}")
+        request = Request("GET", url, {"Authorization": f"Bearer {token.text}"})
+        found = decoded(await self._calls.own(request, what), _Cluster, what)
+        return ClusterPlace(found.endpoint, pem(found.master_auth.cluster_ca_certificate, what))
 
     # -- how they are asked for --------------------------------------------------------------------------------------
 

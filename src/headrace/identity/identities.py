@@ -11,6 +11,8 @@ import base64
 import hashlib
 from collections.abc import Hashable, Mapping
 
+import msgspec
+
 from headrace.core.clock import Clock
 from headrace.core.egress import Egress, EgressPolicy, RemoteUrl
 from headrace.core.sigv4 import AwsKeys, git_password
@@ -18,7 +20,15 @@ from headrace.identity import aws, azure, gcp, github
 from headrace.identity.accounts import Account, Accounts
 from headrace.identity.cache import TokenCache
 from headrace.identity.calls import Calls
-from headrace.identity.values import IdentityError, LdapLogin, ServiceAccount, Token
+from headrace.identity.values import (
+    ClusterAccess,
+    ClusterPlace,
+    IdentityError,
+    LdapLogin,
+    ServiceAccount,
+    Token,
+    WantedCluster,
+)
 
 _METADATA_HOSTS = frozenset({
     "169.254.169.254", "fd00:ec2::254", "[fd00:ec2::254]", "169.254.170.2", "169.254.170.23", "fd00:ec2::23",
@@ -106,16 +116,22 @@ class Identities:
         proxy: RemoteUrl | None = None,
     ) -> AwsKeys:  # fmt: skip
         """Keys of the account's role, or the engine's own. `region` is that of the service they are for."""
+        found = await self._aws_keys(region, sts_endpoint, service_account, proxy)
+        return found.keys
+
+    async def _aws_keys(
+        self, region: str, sts_endpoint: str, service_account: ServiceAccount | None, proxy: RemoteUrl | None
+    ) -> aws.TemporaryKeys:
         account = await self._account(service_account)
         key = ("aws", region, sts_endpoint, account and _whole(account), _way(proxy))
 
-        async def issue() -> tuple[AwsKeys, float]:
+        async def issue() -> tuple[aws.TemporaryKeys, float]:
             if account is None:
                 found = await self._aws.own_keys(region, sts_endpoint)
             else:
                 token = await self._accounts.token(account, aws.AUDIENCE)
                 found = await self._aws.account_keys(account, token, region, sts_endpoint, proxy)
-            return found.keys, found.expires
+            return found, found.expires
 
         return await self.cache.get(key, issue)
 
@@ -126,6 +142,42 @@ class Identities:
     async def gcp_token(self, *, service_account: ServiceAccount | None = None) -> str:
         """An access token for Google Cloud."""
         return (await self._gcp_token(service_account))[0]
+
+    # -- for clusters ------------------------------------------------------------------------------------------------
+
+    async def cluster_access(self, wanted: WantedCluster, *, service_account: ServiceAccount) -> ClusterAccess:
+        """What opens a cluster of a cloud for the identity of an account; there is none for the engine's own."""
+        account = await self._accounts.get(service_account)
+        key = ("cluster", wanted, _whole(account))
+
+        async def issue() -> tuple[ClusterAccess, float]:
+            token, place = await self._cluster(wanted, service_account)
+            return ClusterAccess(token, place, _principal(account)), token.expires
+
+        return await self.cache.get(key, issue)
+
+    async def _cluster(self, wanted: WantedCluster, account: ServiceAccount) -> tuple[Token, ClusterPlace]:
+        if wanted.provider == "aws":
+            region, _ = aws.cluster_parts(wanted.name)
+            keys = await self._aws_keys(region, "", account, None)
+            place = ClusterPlace() if wanted.known else await self._aws.cluster_place(wanted.name, keys.keys)
+            return self._aws.cluster_token(wanted.name, keys), place
+        if wanted.provider == "azure":
+            return await self._azure_cluster(wanted, account)
+        if wanted.provider == "gcp":
+            if not wanted.known:
+                gcp.check_cluster(wanted.name)
+            token = Token(*await self._gcp_token(account))
+            return token, ClusterPlace() if wanted.known else await self._gcp.cluster_place(wanted.name, token)
+        raise IdentityError(f"unknown provider '{wanted.provider}'")
+
+    async def _azure_cluster(self, wanted: WantedCluster, account: ServiceAccount) -> tuple[Token, ClusterPlace]:
+        place = ClusterPlace()
+        if not wanted.known:
+            azure.cluster_path(wanted.name)
+            manager = Token(*await self._azure_token(self._azure.manager_scope, account))
+            place = await self._azure.cluster_place(wanted.name, wanted.address, manager)
+        return Token(*await self._azure_token(azure.CLUSTER_SCOPE, account)), place
 
     # -- for what Secrets name ---------------------------------------------------------------------------------------
 
@@ -202,6 +254,18 @@ class Identities:
 def _whole(account: Account) -> Hashable:
     """Another object of the same name, or other annotations, are another identity (SEC-49)."""
     return account.namespace, account.name, account.uid, tuple(sorted(account.annotations.items()))
+
+
+_NAMING = (
+    aws.ROLE_ANNOTATION, azure.CLIENT_ANNOTATION, azure.TENANT_ANNOTATION, gcp.EMAIL_ANNOTATION,
+    gcp.PROVIDER_ANNOTATION,
+)  # fmt: skip
+
+
+def _principal(account: Account) -> str:
+    """Who an account is at clouds: of its annotations, those that say so."""
+    named = [account.annotations.get(name, "") for name in _NAMING]
+    return _hashed(msgspec.json.encode([account.namespace, account.name, account.uid, *named]))
 
 
 def _way(proxy: RemoteUrl | None) -> str:

@@ -39,6 +39,34 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterPlace:
+    """Where the API server of a cloud's cluster is, and its CA in PEM, as the cloud says."""
+
+    server: str = ""
+    ca: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedCluster:
+    """A cluster of a cloud by the name that the cloud has for it. Where it is, is looked up unless it is `known`; one
+    that has several addresses is the one at `address`, a URL, if that is not empty."""
+
+    provider: str
+    name: str
+    address: str = ""
+    known: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterAccess:
+    """What opens a cluster of a cloud. `principal` stands for who that is: another one is somebody else."""
+
+    token: Token
+    place: ClusterPlace
+    principal: str
+
+
+@dataclass(frozen=True, slots=True)
 class LdapLogin:
     """A user of a token service that knows its users by LDAP, and the way there."""
 

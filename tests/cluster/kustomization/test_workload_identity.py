@@ -110,9 +110,12 @@ async def test_the_address_is_the_audience_where_none_is_named_and_a_changed_con
     ({"address": "http://127.0.0.1:1"}, "ReconciliationFailed", "is no https URL"),
     ({"address": "https://user@host"}, "ReconciliationFailed", "is no https URL"),
     ({"provider": "other"}, "ReconciliationFailed", "provider 'other' is none of aws, azure, gcp, generic"),
-    ({"provider": "azure"}, "ReconciliationFailed", "provider 'azure' is not available in this version"),
+    ({"provider": "azure"}, "ReconciliationFailed", "azure tenant ID and client ID must be set"),
+    ({"provider": "aws"}, "ReconciliationFailed", "invalid EKS cluster ARN: ''"),
+    ({"provider": "gcp", "audiences": "x"}, "ReconciliationFailed", "provider 'gcp' chooses itself"),
     ({"ca.crt": "nonsense"}, "ReconciliationFailed", "certificate authority"),
-], ids=["no account", "no name", "no address", "http", "user", "unknown", "not here", "CA"])
+], ids=["no account", "no name", "no address", "http", "user", "unknown", "no identity", "no cluster", "audiences",
+        "CA"])
 async def test_a_config_map_that_cannot_be_used_says_why(
     world: World, cluster: ControlPlane, tmp_path: Path, data: dict[str, str], reason: str, text: str
 ) -> None:

@@ -39,6 +39,7 @@ from headrace.apply.prune import PRUNE_FAILED, Handover, prune
 from headrace.apply.rivalry import Rivalry
 from headrace.apply.target import Target
 from headrace.apply.waiter import Checked, HealthWait, Unhealthy, wait_gone
+from headrace.controllers.cloud_clusters import ClusterIssuers, cloud_providers
 from headrace.controllers.consumers import Consumers
 from headrace.controllers.kustomize.attempt import SUCCEEDED, Attempt, inventory_status, revision_annotations
 from headrace.controllers.kustomize.coherence import Coherence
@@ -120,6 +121,10 @@ class Tools(Builder, Cel, Protocol):
     """What is needed of the toolbox."""
 
 
+class CloudIssuers(Issuers, ClusterIssuers, Protocol):
+    """What is needed of identities at clouds."""
+
+
 class KustomizationController:
     """Reconciles Kustomizations; implements `engine.controller.Controller`."""
 
@@ -129,10 +134,10 @@ class KustomizationController:
     def __init__(
         self, *, clusters: Clusters, toolbox: Tools, trees: Trees, store: AppliedStore, clock: Clock,
         consumers: Consumers | None = None, options: KustomizationOptions | None = None,
-        tokens: ServiceAccountTokens | None = None, issuers: Issuers | None = None,
+        tokens: ServiceAccountTokens | None = None, issuers: CloudIssuers | None = None,
     ) -> None:
         """`tokens` are those with which accounts that objects name prove themselves elsewhere, `issuers` give
-        identities at the key services of clouds; without, there are none."""
+        identities at clouds, for their key services and clusters; without, there are none."""
         self._toolbox = toolbox
         self._trees = trees
         self._store = store
@@ -149,7 +154,7 @@ class KustomizationController:
         self._teardown = Teardown(neighbours, clock)
         self._keys = KeyReader(self._options.decryption, tokens)
         self._key_identities = KeyIdentities(self._options.decryption, issuers)
-        self._targets = Targets(clusters, self._options.targets, clock, tokens)
+        self._targets = Targets(clusters, self._options.targets, clock, tokens, cloud_providers(issuers))
         self._rivalry = Rivalry(clock, Backoff(minimum=1.0))
 
     @property
