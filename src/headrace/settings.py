@@ -220,7 +220,7 @@ class EngineSettings:
     token_cache_max_duration: float = setting(
         60 * MINUTE, "Longest time that such a token is kept; else 80 % of its life. Upstream's default.", duration=True
     )
-    toolbox_processes: int = setting(2, "Toolbox children; one build at a time in each. Memory: about 80 MiB each.")
+    toolbox_processes: int = setting(2, "Toolbox children; one build at a time in each. Memory: about 60 MiB each.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,10 +43,14 @@ _CHECK_SECONDS = 30.0
 """How long the first child may take to start and to tell its versions."""
 _CHECK_EVERY = 8
 """Builds between two looks at a child's memory."""
+PATIENCE = 3.0
+"""Seconds that a build waits for its turn before another child is started for it. Most builds take milliseconds, and a
+child that builds has 30 MiB of its own; those that take minutes must not hold up all others."""
 
 
 class _Group:
-    """Children of one kind, started when they are first needed. Each runs one build at a time."""
+    """Children of one kind, started when they are first needed, `size` at most. Each runs one build at a time; one
+    builds until somebody has waited long, then more."""
 
     def __init__(self, binary: Path, size: int, arguments: list[str], environment: Mapping[str, str]) -> None:
         self.binary = binary
@@ -55,7 +59,8 @@ class _Group:
         self._environment = environment
         self._children: list[Child] = []
         self._starting = asyncio.Lock()
-        self._builds = asyncio.Semaphore(size)
+        self._builders = 1
+        self._builds = asyncio.Semaphore(self._builders)
         self._build_limit = 0
         self._memory_limit = 0
 
@@ -65,7 +70,7 @@ class _Group:
 
     async def build(self, args: msgspec.Raw, body: bytes, timeout: float) -> Answer:
         """A build, when a child is free for it; the wait does not count against the timeout."""
-        await self._builds.acquire()
+        await self._turn()
         try:
             child = await self._pick(free=True)
             child.building = True
@@ -75,6 +80,17 @@ class _Group:
             self._builds.release()
             raise
         return await future
+
+    async def _turn(self) -> None:
+        """Return when there may be one build more; `_builds` has as many places as children build."""
+        try:
+            async with asyncio.timeout(PATIENCE if self._builders < self._size else None):
+                await self._builds.acquire()
+        except TimeoutError:
+            if self._builders < self._size:
+                self._builders += 1
+            else:
+                await self._builds.acquire()
 
     def _built(self, child: Child) -> None:
         child.building = False
@@ -124,8 +140,8 @@ class _Group:
 class Toolbox:
     """The toolbox as an async context manager; calls are methods. No child is left when the context is.
 
-    `size` children at most, one build at a time in each. A child ends itself beyond `memory_limit` bytes, and is
-    replaced after `build_limit` builds or when it holds `memory_limit / 2` after one. With `network` (a directory
+    `size` children of each kind at most, one build at a time in each. A child ends itself beyond `memory_limit` bytes,
+    and is replaced after `build_limit` builds or when it holds `memory_limit / 2` after one. With `network` (a folder
     that nobody else writes), builds that may have remote bases run in a child of their own with that as scratch;
     without, they fail with NeedsNetwork if they have one. With `key_services`, builds that come with credentials for
     one run in a child that may call it, apart from all others: a service that is slow holds up only those.
@@ -162,12 +178,12 @@ class Toolbox:
             self._group = self._made(binary, self._size, [limit], environment)
             builder.append(f"--network={self._network.absolute()}")
             environment = _NETWORK_ENVIRONMENT
-            self._remote = self._made(binary, 1, builder, environment)
+            self._remote = self._made(binary, self._size, builder, environment)
         else:
             self._group = self._made(binary, self._size, builder, environment)
         if self._key_services is not None:
             told = msgspec.json.encode(self._key_services).decode()
-            self._keyed = self._made(binary, 1, [*builder, f"--key-services={told}"], environment)
+            self._keyed = self._made(binary, self._size, [*builder, f"--key-services={told}"], environment)
         return self
 
     def _made(self, binary: Path, size: int, arguments: list[str], environment: Mapping[str, str]) -> _Group:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
-from headrace.toolbox import BuildRequest, Toolbox, ToolboxCrashed, ToolboxError
+from headrace.toolbox import BuildRequest, Toolbox, ToolboxCrashed, ToolboxError, pool
 from headrace.toolbox.binary import ToolboxMissing, find_toolbox
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,12 +32,39 @@ async def test_many_calls_are_in_flight_in_one_child(toolbox: Toolbox):
     assert len(toolbox.pids) == 1
 
 
-async def test_builds_run_side_by_side_in_as_many_children_as_allowed(binary: Path, tree):
+async def test_one_child_is_enough_for_builds_that_are_short(binary: Path, tree):
     request = BuildRequest(root=tree({"a.yaml": CONFIG_MAP}))
     async with Toolbox(binary, size=2) as toolbox:
-        built = await asyncio.gather(*(toolbox.build(request) for _ in range(20)))
-        assert len(toolbox.pids) == 2
+        await toolbox.ping()
+        built = [await toolbox.build(request) for _ in range(20)]
+        assert len(toolbox.pids) == 1
     assert {one.digest for one in built} == {built[0].digest}
+
+
+async def test_a_build_that_has_waited_long_gets_a_child_and_those_after_it_one_of_the_two(
+    binary: Path, tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The first build waits for input that never comes: a remote base at a server that does not answer."""
+    monkeypatch.setattr(pool, "PATIENCE", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20.0)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/base.yaml"
+        root = tree({"far/kustomization.yaml": f"resources: ['{url}']", "near/a.yaml": CONFIG_MAP})
+        near = BuildRequest(root=root, path="near", allow_remote=True)
+        async with Toolbox(binary, size=2, network=tmp_path) as toolbox:
+            await toolbox.check()
+            [first] = toolbox.pids
+            far = asyncio.create_task(
+                failure(toolbox, BuildRequest(root=root, path="far", allow_remote=True), timeout=20))
+            connection, _ = await asyncio.to_thread(silent.accept)
+            with connection:
+                built = await asyncio.gather(*(toolbox.build(near) for _ in range(3)))
+                assert [one.objects[0].name for one in built] == ["a", "a", "a"]
+                assert not far.done()
+                assert len(toolbox.pids) == 2
+                os.kill(first, signal.SIGKILL)
+                assert isinstance(await far, ToolboxCrashed)
+            assert len(await asyncio.gather(*(toolbox.build(near) for _ in range(20)))) == 20
 
 
 async def test_a_killed_child_fails_its_build_and_is_replaced(binary: Path, tree):
