@@ -350,7 +350,7 @@ class Runner:
             await failpoint_async("status-before-write")
             match end:
                 case Succeeded(outcome):
-                    self._keep(await writer.succeeded(live, outcome))
+                    self._keep(await writer.succeeded(live, outcome, before=scope.live))
                 case Failed(error, after):
                     self._keep(await writer.failed(live, error, after))
                 case Suspended():

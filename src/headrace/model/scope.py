@@ -117,8 +117,9 @@ class StatusWriter(Protocol):
         """Patch `status.inventory` with the resourceVersion of `live` as precondition. Raises Conflict."""
         ...
 
-    async def succeeded(self, live: LiveObject, outcome: Outcome) -> LiveObject:
-        """The final patch of a run that succeeded, and its event if it has one."""
+    async def succeeded(self, live: LiveObject, outcome: Outcome, *, before: LiveObject) -> LiveObject:
+        """The final patch of a run that succeeded, and its event if it has one. `before` is the object as it was when
+        the run began: what the run has said of itself meanwhile is no sign of what was."""
         ...
 
     async def failed(self, live: LiveObject, error: StepError, next_after: float | None) -> LiveObject:

@@ -78,14 +78,14 @@ class ApiStatusWriter:
         verdict = msgspec.structs.replace(verdict, fields={"inventory": inventory})
         return await self._patch(live, self._difference(live, status, verdict, final=False), WORK)
 
-    async def succeeded(self, live: LiveObject, outcome: Outcome) -> LiveObject:
+    async def succeeded(self, live: LiveObject, outcome: Outcome, *, before: LiveObject) -> LiveObject:
         """See `StatusWriter.succeeded`. A success after failures is an event, whatever the outcome says."""
         rules = rules_of(live.reference.group)
         # A condition often says the same as the outcome, and patterns cost time.
         message = redact(outcome.message)
         same = {outcome.message: message}
         outcome = msgspec.structs.replace(outcome, message=message, conditions=_redacted(outcome.conditions, same))
-        recovered = summary.recovered(conditions.decode(status_of(live)))
+        recovered = summary.recovered(conditions.decode(status_of(before)))
         written = await self._change(live, lambda _: summary.succeeded(outcome, rules))
         message, reason = outcome.event, outcome.event_reason or outcome.reason
         if recovered and (not message or _same_artifact(live, outcome)):

@@ -15,7 +15,7 @@ from headrace.core.secrecy import register
 from headrace.kube.client import Client
 from headrace.kube.counter import RequestKey
 from headrace.model.errors import Retry, Stalled, StepError, Waiting
-from headrace.model.outcome import Outcome
+from headrace.model.outcome import Condition, Outcome
 from headrace.model.scope import Scope
 from headrace.status import events
 from headrace.status.events import NORMAL, WARNING, Events
@@ -176,9 +176,24 @@ async def test_a_final_status_that_says_nothing_new_is_no_request(client: Client
     live = await client.create(THINGS, namespace, body)
     clock = SystemClock()
     writer = ApiStatusWriter(client, Events(client, clock), clock, KINDS)
-    first = await writer.succeeded(live, Outcome("Succeeded", "done"))
+    first = await writer.succeeded(live, Outcome("Succeeded", "done"), before=live)
     assert (condition_of(first, "Ready") or {})["observedGeneration"] == 1
     patches = RequestKey("patch", "things", "status")
     before = client.counter.snapshot()[patches]
-    assert await writer.succeeded(first, Outcome("Succeeded", "done")) is first
+    assert await writer.succeeded(first, Outcome("Succeeded", "done"), before=first) is first
     assert client.counter.snapshot()[patches] == before
+
+
+async def test_a_recovery_is_told_however_long_the_run_has_said_that_it_goes_on(
+    client: Client, namespace: str
+) -> None:
+    await install_crd(client)
+    body = msgspec.json.encode({"apiVersion": f"{GROUP}/v1", "kind": "Thing", "metadata": {"name": "a"}})
+    live = await client.create(THINGS, namespace, body)
+    clock = SystemClock()
+    writer = ApiStatusWriter(client, Events(client, clock), clock, KINDS)
+    failed = await writer.failed(live, Retry("Broken", "it is broken"), 1.0)
+    meanwhile = await writer.progress(failed, "Progressing", "building", [Condition("Ready", "Unknown", "R", "m")])
+    await writer.succeeded(meanwhile, Outcome("Succeeded", "done"), before=failed)
+    told = [live.content()["message"] for live in (await client.list(EVENTS, namespace)).items]
+    assert sorted(told) == ["done", "it is broken"]

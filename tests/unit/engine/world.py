@@ -245,7 +245,7 @@ class Statuses:
         self.objects.put(live.reference, status=stored.get("status", {}) | {"inventory": inventory})
         return self.objects.current(live.reference)
 
-    async def succeeded(self, live: LiveObject, outcome: Outcome) -> LiveObject:
+    async def succeeded(self, live: LiveObject, outcome: Outcome, *, before: LiveObject) -> LiveObject:
         self.observed.append((live.reference, live.metadata.generation))
         return self._write("succeeded", live, "True", outcome.reason, outcome.message)
 
