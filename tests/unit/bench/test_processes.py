@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -28,7 +29,10 @@ def test_a_child_is_named_after_its_program_and_a_finished_one_counts_for_its_pa
     burn = "import os\nwhile os.times().user < 0.1: sum(range(10000))"
     subprocess.run([sys.executable, "-c", burn], check=True)
     child = subprocess.Popen(["sleep", "60"])
+    deadline = time.monotonic() + 10.0
     try:
+        while not program(child.pid):  # for a moment after it has started the kernel shows no command line
+            assert time.monotonic() < deadline
         usage = {used.name: used for used in processes.usage()}
     finally:
         child.kill()
