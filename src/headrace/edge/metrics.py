@@ -12,6 +12,8 @@ Series per object are written as text by hand: a client library takes 10 us for 
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
@@ -100,6 +102,10 @@ class TokenCounts(Protocol):
     def __len__(self) -> int: ...
 
 
+BATCH = 100
+"""Objects whose lines are written before others may work: 10 ms of them."""
+
+
 class EngineMetrics:
     """Collects what the engine tells (it is the engine's `Metrics`) and what the watches show; writes the page."""
 
@@ -108,6 +114,7 @@ class EngineMetrics:
         self._storage_bytes = storage_bytes
         self._durations: dict[Reference, Histogram] = {}
         self._objects: dict[Reference, _Lines] = {}
+        self._unwritten: dict[Reference, LiveObject] = {}
         self._results: dict[Labels, int] = {}
         self._lanes = {lane: Histogram(WAIT_BUCKETS) for lane in LANES}
         self._gauges: dict[str, float] = dict.fromkeys(_GAUGES, 0)
@@ -127,7 +134,7 @@ class EngineMetrics:
 
     def forgotten(self, reference: Reference) -> None:
         self._durations.pop(reference, None)
-        self._objects.pop(reference, None)
+        self._drop(reference)
 
     def queued(self, depth: int, running: int, waiting: int) -> None:
         self._gauges["headrace_queue_depth"] = depth
@@ -155,15 +162,32 @@ class EngineMetrics:
         self._tokens = counts
 
     def changed(self, reference: Reference, old: LiveObject | None, new: LiveObject | None) -> None:
-        """A listener of the watches: keeps the lines of each object of ours."""
+        """A listener of the watches: keeps each object of ours. Its lines are written when somebody reads them, since
+        it changes more often."""
         if new is None:
-            self._objects.pop(reference, None)
-            return
-        self._objects[reference] = _object_lines(new)
+            self._drop(reference)
+        else:
+            self._unwritten[reference] = new
+
+    async def read(self) -> str:
+        """As `page`, in steps: thousands of objects may have changed since it was read last."""
+        while self._unwritten:
+            self._write(BATCH)
+            await asyncio.sleep(0)
+        return self.page()
 
     def page(self) -> str:
         """The whole page in the Prometheus text format."""
+        self._write(len(self._unwritten))
         return "\n".join((*self._per_object(), *self._own(), *self._process(), ""))
+
+    def _write(self, most: int) -> None:
+        for reference in list(itertools.islice(self._unwritten, most)):
+            self._objects[reference] = _object_lines(self._unwritten.pop(reference))
+
+    def _drop(self, reference: Reference) -> None:
+        self._objects.pop(reference, None)
+        self._unwritten.pop(reference, None)
 
     def _per_object(self) -> Iterable[str]:
         name = "gotk_reconcile_duration_seconds"
@@ -246,7 +270,7 @@ def metrics_application(metrics: EngineMetrics) -> web.Application:
     """Serves `/metrics`."""
 
     async def answer(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.page().encode(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=(await metrics.read()).encode(), headers={"Content-Type": CONTENT_TYPE})
 
     app = web.Application()
     app.router.add_get("/metrics", answer)

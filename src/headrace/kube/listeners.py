@@ -34,7 +34,7 @@ class Listeners:
 
     def notify(self, reference: Reference, old: LiveObject | None, new: LiveObject | None) -> None:
         """Tell everybody whom it concerns. An error of one keeps nothing from the others."""
-        concerned = {reference, *owners(old, new)} & self._of.keys()
+        concerned = {reference, *owners(old, new)} & self._of.keys() if self._of else ()
         for listener in (*self._all, *(each for followed in concerned for each in self._of[followed])):
             try:
                 listener(reference, old, new)
@@ -52,5 +52,5 @@ class Listeners:
 def owners(*states: LiveObject | None) -> Iterator[Reference]:
     """Who an object belongs to or belonged to: one that is released concerns its former owner too."""
     for live in states:
-        if live is not None:
+        if live is not None and live.metadata.owner_references:
             yield from live.owners

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace.edge.metrics import EngineMetrics, metrics_application
+from headrace.edge.metrics import BATCH, EngineMetrics, metrics_application
 from headrace.engine.queue import LANES
 from headrace.kube.counter import RequestCounter, RequestKey
 from headrace.kube.objects import decode_object
@@ -73,6 +73,20 @@ def test_the_series_of_an_object_go_with_it() -> None:
     metrics.changed(reference("a"), None, live("a", "True"))
     metrics.forgotten(reference("a"))
     assert 'name="a"' not in metrics.page()
+
+
+async def test_the_page_is_that_of_now_however_many_objects_have_changed() -> None:
+    metrics = EngineMetrics(RequestCounter())
+    names = [f"app-{number}" for number in range(2 * BATCH + 1)]
+    for name in names:
+        metrics.changed(reference(name), None, live(name, "True"))
+    metrics.changed(reference("app-0"), live("app-0", "True"), live("app-0", "False"))
+    metrics.changed(reference("app-1"), live("app-1", "True"), None)
+    page = await metrics.read()
+    assert value(page, "gotk_reconcile_condition", name="app-0", type="Ready", status="False") == 1
+    assert len(samples(page)["gotk_resource_info"]) == len(names) - 1
+    metrics.changed(reference("app-0"), live("app-0", "False"), live("app-0", "True"))
+    assert value(await metrics.read(), "gotk_reconcile_condition", name="app-0", type="Ready", status="False") == 0
 
 
 def test_readiness_and_suspension_come_from_the_watched_objects() -> None:
