@@ -22,7 +22,8 @@ _redactions: list[Redaction] = []
 
 
 def add_redaction(redaction: Redaction) -> None:
-    """Pass every text that is logged through `redaction` from now on."""
+    """Pass every text that is logged through `redaction` from now on. It must not depend on where a text begins or
+    ends: texts are looked at together."""
     if redaction not in _redactions:
         _redactions.append(redaction)
 
@@ -54,12 +55,13 @@ class JsonFormatter(logging.Formatter):
     """`{"level":"info","ts":"...","logger":"...","msg":"...", fields}`: the keys of Flux's logs."""
 
     def format(self, record: logging.LogRecord) -> str:
+        message, fields = _shown(record)
         line: dict[str, object] = {
             "level": record.levelname.lower(),
             "ts": _timestamp(record),
             "logger": record.name,
-            "msg": redact(record.getMessage()),
-            **_fields(record),
+            "msg": message,
+            **fields,
         }
         if record.exc_info:
             line["stacktrace"] = redact(self.formatException(record.exc_info))
@@ -70,17 +72,29 @@ class TextFormatter(logging.Formatter):
     """`11:47:42.123 info  message  key=value`, for people."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
-        line = f"{_timestamp(record)[11:23]} {record.levelname.lower():<7} {redact(record.getMessage())}"
-        line = f"{line}  {fields}" if fields else line
+        message, fields = _shown(record)
+        line = f"{_timestamp(record)[11:23]} {record.levelname.lower():<7} {message}"
+        if fields:
+            line = f"{line}  {' '.join(f'{key}={value}' for key, value in fields.items())}"
         if record.exc_info:
             line += "\n" + redact(self.formatException(record.exc_info))
         return line
 
 
-def _fields(record: logging.LogRecord) -> dict[str, object]:
+def _shown(record: logging.LogRecord) -> tuple[str, dict[str, str | int | float]]:
+    """Message and fields as they may be shown. Most hold no secret, which one look at all of them together tells: a
+    redaction finds in the whole what it finds in a part."""
+    message, fields = record.getMessage(), _fields(record)
+    whole = "\n".join((message, *map(str, fields.values())))
+    if redact(whole) == whole:
+        return message, fields
+    return redact(message), {
+        key: redact(value) if isinstance(value, str) else value for key, value in fields.items()}
+
+
+def _fields(record: logging.LogRecord) -> dict[str, str | int | float]:
     extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-    return {key: value if isinstance(value, int | float) else redact(_text(value)) for key, value in extra.items()}
+    return {key: value if isinstance(value, int | float) else _text(value) for key, value in extra.items()}
 
 
 def _timestamp(record: logging.LogRecord) -> str:
