@@ -40,8 +40,9 @@ _PATTERNS = (
 
 
 _SIGNS = (
-    "-----begin", "://", "authorization", "bearer", "basic", "passw", "passp", "token", "key", "secret", "sig=", "signature=",
-    "code=", "x-amz", "x-goog", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "eyj",
+    "-----begin", "://", "authorization", "bearer", "basic", "passw", "passp", "token", "key", "secret", "sig=",
+    "signature=", "code=", "x-amz", "x-goog", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox",
+    "eyj",
 )  # fmt: skip
 """Lower-case text that every match of a pattern has in it: most messages have none, and looking for it is quick."""
 
