@@ -30,6 +30,11 @@ class Freshest:
         self._written.pop(reference, None)
         return watched
 
+    def is_ahead(self, reference: Reference) -> bool:
+        """Whether the watch has yet to show what was written last."""
+        written, watched = self._written.get(reference), self._reader.get(reference, full=True)
+        return written is not None and isinstance(watched, LiveObject) and _ahead(written, watched)
+
     def written(self, live: LiveObject) -> None:
         """A write was answered with this."""
         self._written[live.reference] = live

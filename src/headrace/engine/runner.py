@@ -378,13 +378,14 @@ class Runner:
         self._late[scope.reference] = self._services.spawn(report(), name=f"report {scope.reference}")
 
     async def _be_patient(self, reference: Reference, awaited: tuple[Reference, ...]) -> None:
-        """A second, and for a few more while what is waited for is queued or being run: then it is about to come. An
-        object that is queued itself was told that something came, and has nothing to say before its run."""
+        """A second, and for a few more while what is waited for is queued, being run, or was just run and nobody has
+        heard of it: then it is about to come. An object that is queued itself was told that something came, and has
+        nothing to say before its run."""
         clock, queue = self._services.clock, self._services.queue
         longest = clock.monotonic() + PATIENCE
         while True:
             await clock.sleep(self._services.settings.progress_after)
-            at_work = any(queue.running(one) or queue.pending(one) for one in awaited)
+            at_work = any(queue.running(one) or queue.pending(one) or self.freshest.is_ahead(one) for one in awaited)
             if queue.pending(reference) is None and (not at_work or clock.monotonic() >= longest):
                 return
 

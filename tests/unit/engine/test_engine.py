@@ -1345,6 +1345,33 @@ async def test_who_waits_for_what_is_being_run_says_so_later(world: World) -> No
         assert world.statuses.of(B) == ["failed", "succeeded"]
 
 
+async def test_who_waits_for_what_the_watch_has_yet_to_show_says_so_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run has ended, and the news is on the way."""
+    going_on, objects = asyncio.Event(), world.objects
+
+    @world.things.does("a")
+    async def reconcile(obj: Thing, scope: Scope) -> Outcome:
+        await going_on.wait()
+        return await succeed(obj, scope)
+
+    world.things.by_name["b"] = depends_on("a")  # type: ignore[assignment]
+    async with world.running():
+        await world.put(A, spec={})
+        await world.put(B, spec={})
+        shown, get, tell = objects.current(A), objects.get, objects._tell
+        with monkeypatch.context() as lagging:
+            lagging.setattr(objects, "get", lambda one, *, full=False: shown if one == A else get(one, full=full))
+            lagging.setattr(objects, "_tell", lambda one, old, new: None if one == A else tell(one, old, new))
+            going_on.set()
+            await world.clock.advance(1.0)
+            assert (world.statuses.of(A), world.statuses.of(B)) == (["succeeded"], [])
+        tell(A, shown, objects.current(A))
+        await settle()
+        assert world.statuses.of(B) == ["succeeded"]
+
+
 async def test_the_state_of_a_queued_object_is_json() -> None:
     world = World(EngineSettings(concurrent=1))
     going_on = asyncio.Event()
