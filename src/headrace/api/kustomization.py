@@ -27,7 +27,6 @@ CHECKSUM = "kustomize.toolkit.fluxcd.io/checksum"
 """Labels or annotations with which an object steers its own delivery (spec section 4.4)."""
 REVISION_ANNOTATION = "kustomize.toolkit.fluxcd.io/revision"
 ORIGIN_REVISION_ANNOTATION = "kustomize.toolkit.fluxcd.io/originRevision"
-COMMIT_STATUS_ANNOTATION = "kustomize.toolkit.fluxcd.io/commit_status"
 """Annotations of events."""
 
 

@@ -25,6 +25,8 @@ RESET_REQUEST = "reconcile.fluxcd.io/resetAt"
 WATCH_LABEL = "reconcile.fluxcd.io/watch"
 SHARD_LABEL = "sharding.fluxcd.io/key"
 EVENT_ANNOTATION_PREFIX = "event.toolkit.fluxcd.io/"
+COMMIT_STATUS, UPDATE = "commit_status", "update"
+"""The annotation of events, below a kind's group, that notification-controller makes the status of a commit from."""
 ORIGIN_REVISION = "org.opencontainers.image.revision"
 """Key in `status.artifact.metadata`: the revision in the system that the artifact was built from."""
 

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from headrace.controllers.cluster_config import (
+    CLOUDS,
     RECONCILIATION_FAILED,
     ClusterProvider,
     ClusterSettings,
@@ -26,8 +27,6 @@ from headrace.kube.config import ClientConfig, Credentials
 from headrace.kube.errors import ConfigError
 from headrace.kube.exec_plugin import ExecCredential
 from headrace.model.errors import Stalled
-
-CLOUDS = ("aws", "azure", "gcp")
 
 
 class ClusterIssuers(Protocol):

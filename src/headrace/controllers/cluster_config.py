@@ -26,7 +26,8 @@ from headrace.model.scope import Scope
 
 RECONCILIATION_FAILED = "ReconciliationFailed"
 
-KNOWN_PROVIDERS = ("aws", "azure", "gcp", GENERIC)
+CLOUDS = ("aws", "azure", "gcp")
+KNOWN_PROVIDERS = (*CLOUDS, GENERIC)
 """What the field may say; a provider that is not among those at hand is told apart from a mistake."""
 
 

@@ -54,7 +54,7 @@ def sign(
 
     The query of `url` must have the form of `encoded_query`. `headers` are further ones to be signed.
     """
-    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    stamp, scope = _dated(now, region, service)
     payload = hashlib.sha256(body).hexdigest() if body else EMPTY_PAYLOAD
     added = {"x-amz-date": stamp}
     if service == "s3":
@@ -64,7 +64,6 @@ def sign(
     signed = {name.lower(): value.strip() for name, value in (headers or {}).items()} | added
     signed["host"] = host_header(url)
     names, canonical = _canonical(method, url, url.url.raw_query_string, signed, payload)
-    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
     signature = _signature(keys.secret_key, stamp, scope, canonical)
     credential = f"Credential={keys.access_key}/{scope}"
     return added | {"Authorization": f"{_ALGORITHM} {credential}, SignedHeaders={names}, Signature={signature}"}
@@ -85,8 +84,7 @@ def presign(
 
     `url` is without a query; it has `query` and what signs it.
     """
-    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
-    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
+    stamp, scope = _dated(now, region, service)
     signed = {name.lower(): value for name, value in headers.items()} | {"host": host_header(url)}
     added = {
         "X-Amz-Algorithm": _ALGORITHM, "X-Amz-Credential": f"{keys.access_key}/{scope}", "X-Amz-Date": stamp,
@@ -105,6 +103,12 @@ def git_password(host: str, path: str, *, keys: AwsKeys, region: str, now: float
     canonical = f"GIT\n{path}\n\nhost:{host}\n\nhost\n"
     scope = f"{stamp[:8]}/{region}/codecommit/aws4_request"
     return f"{stamp}Z{_signature(keys.secret_key, stamp, scope, canonical)}"
+
+
+def _dated(now: float, region: str, service: str) -> tuple[str, str]:
+    """The time of a request, and what its signature is good for."""
+    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    return stamp, f"{stamp[:8]}/{region}/{service}/aws4_request"
 
 
 def _canonical(

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from headrace.api.kinds import KINDS, KindInfo
-from headrace.api.meta import RECONCILE_REQUEST, UNOBSERVED
+from headrace.api.meta import COMMIT_STATUS, RECONCILE_REQUEST, UNOBSERVED, UPDATE
 from headrace.core.clock import Clock
 from headrace.core.redaction import redact
 from headrace.kube.client import Client
@@ -35,9 +35,6 @@ Decide = Callable[[tuple[Condition, ...]], Verdict]
 
 TENANCY_RELAXED = "TenancyRelaxed"
 """Condition: there is a point of strict tenancy that the operator has turned off."""
-
-COMMIT_STATUS, UPDATE = "commit_status", "update"
-"""The annotation of events, below the group, that notification-controller makes the status of a commit from."""
 
 ATTEMPTS = 5
 """Tries of one patch before the run counts as failed."""

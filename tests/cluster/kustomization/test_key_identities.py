@@ -13,18 +13,16 @@ import pytest
 from headrace.controllers.kustomize.decryption import DecryptionPolicy
 from headrace.controllers.kustomize.key_identities import STRICT
 from headrace.controllers.kustomize.kustomization import KustomizationOptions
-from headrace.kube.resource import Resource
 from headrace.toolbox import KeyServices
+from tests.cluster.kustomization.test_workload_identity import ACCOUNTS, SECRET, password
 from tests.cluster.kustomization.world import World, running_engine
 from tests.servers.clouds import ISSUED, Clouds, clouds
 from tests.servers.control_plane import ControlPlane
 from tests.servers.key_services import AwsKms, serving
 from tests.sops_encryption import encrypted_secret, new_data_key
 
-ACCOUNTS = Resource("", "v1", "ServiceAccount", "serviceaccounts", namespaced=True)
 ARN = "arn:aws:kms:eu-west-1:123456789012:key/612d5f0a-0000-45e6-aca6-a5b005693a48"
 OWN = ("AKIDENV", "environment-secret")
-SECRET = "correct-horse-battery"
 
 
 class Kms:
@@ -60,12 +58,6 @@ async def deliver(world: World, kms: Kms, **decryption: Any) -> None:
     world.commit({"app/s.yaml": encrypted_secret(key, "s", {"password": SECRET}, kms=[entry])})
     await world.source()
     await world.kustomization(path="app", targetNamespace=world.namespace, decryption={"provider": "sops"} | decryption)
-
-
-async def password(world: World) -> str:
-    secret = await world.get("v1", "Secret", "s")
-    assert secret is not None
-    return base64.b64decode(secret["data"]["password"]).decode()
 
 
 @pytest.mark.usefixtures("own_keys")

@@ -82,6 +82,11 @@ async def aws(binary: Path) -> AsyncIterator[tuple[AwsKms, Toolbox]]:
             yield service, toolbox
 
 
+def in_aws(service: AwsKms) -> str:
+    key = new_data_key()
+    return encrypted_secret(key, "s", {"password": SECRET}, kms=[{"arn": ARN, "enc": service.encrypt(ARN, key)}])
+
+
 @pytest.mark.spec("KS-SOPS-03")
 async def test_a_data_key_is_opened_by_aws_kms_in_its_encryption_context(
     aws: tuple[AwsKms, Toolbox], tree: Tree
@@ -97,14 +102,7 @@ async def test_a_data_key_is_opened_by_aws_kms_in_its_encryption_context(
 @pytest.mark.spec("KS-SOPS-03")
 async def test_aws_kms_refuses_a_wrong_secret_key_which_is_not_told(aws: tuple[AwsKms, Toolbox], tree: Tree) -> None:
     service, toolbox = aws
-    key = new_data_key()
-    root = tree(
-        {
-            "s.yaml": encrypted_secret(
-                key, "s", {"password": SECRET}, kms=[{"arn": ARN, "enc": service.encrypt(ARN, key)}]
-            )
-        }
-    )
+    root = tree({"s.yaml": in_aws(service)})
     told = await refused(toolbox, root, {"sops.aws-kms": AWS_ACCOUNT | {"aws_secret_access_key": "another-secret-key"}})
     assert "InvalidSignatureException" in told
     assert "another-secret-key" not in told
@@ -118,9 +116,7 @@ async def test_credentials_of_the_machine_are_never_used(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG")
     monkeypatch.setenv("VAULT_TOKEN", "of-the-machine")
-    key = new_data_key()
-    entry = {"arn": ARN, "enc": service.encrypt(ARN, key)}
-    root = tree({"s.yaml": encrypted_secret(key, "s", {"password": SECRET}, kms=[entry])})
+    root = tree({"s.yaml": in_aws(service)})
     assert "there are no credentials for AWS KMS" in await refused(toolbox, root, {"sops.vault-token": "t"})
     assert "key services are not called" in await refused(toolbox, root, {})
     assert not service.asked
@@ -130,9 +126,7 @@ async def test_aws_kms_knows_an_identity_that_was_lent_for_its_region(
     aws: tuple[AwsKms, Toolbox], tree: Tree
 ) -> None:
     service, toolbox = aws
-    key = new_data_key()
-    entry = {"arn": ARN, "enc": service.encrypt(ARN, key)}
-    root = tree({"s.yaml": encrypted_secret(key, "s", {"password": SECRET}, kms=[entry])})
+    root = tree({"s.yaml": in_aws(service)})
     access_key, secret_key, session_token = AWS_ACCOUNT.values()
     lent = LentIdentity(
         provider="aws", scope="eu-west-1", access_key=access_key, secret_key=secret_key, session_token=session_token
@@ -145,9 +139,7 @@ async def test_credentials_of_the_secret_go_before_an_identity_and_none_is_asked
     aws: tuple[AwsKms, Toolbox], tree: Tree
 ) -> None:
     service, toolbox = aws
-    key = new_data_key()
-    entry = {"arn": ARN, "enc": service.encrypt(ARN, key)}
-    root = tree({"s.yaml": encrypted_secret(key, "s", {"password": SECRET}, kms=[entry])})
+    root = tree({"s.yaml": in_aws(service)})
     request = BuildRequest(root=root, decryption=BuildDecryption())
     wrong = json.dumps(AWS_ACCOUNT | {"aws_secret_access_key": "another-secret-key"}).encode()
     lent = LentIdentity(provider="aws", scope="eu-west-1", access_key="LENT", secret_key="lent")

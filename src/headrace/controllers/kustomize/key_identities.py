@@ -59,7 +59,7 @@ class KeyIdentities:
         account = self._policy.account(decryption, scope.live.metadata.namespace)
         if account is None and not self._policy.own_identity:
             raise _unhelped(failure, STRICT)
-        issuing = self._issued(self._issuers, failure.wanted, account)
+        issuing = _issued(self._issuers, failure.wanted, account)
         try:
             issued = await scope.wait(issuing, note="issuer of identities for key services")
         except IdentityError as error:
@@ -67,10 +67,11 @@ class KeyIdentities:
         values = msgspec.structs.replace(keys.values, identities=(*keys.values.identities, *issued))
         return msgspec.structs.replace(keys, values=values)
 
-    async def _issued(
-        self, issuers: Issuers, wanted: Sequence[WantedIdentity], account: ServiceAccount | None
-    ) -> list[LentIdentity]:
-        return [await _issue(issuers, one, account) for one in wanted]
+
+async def _issued(
+    issuers: Issuers, wanted: Sequence[WantedIdentity], account: ServiceAccount | None
+) -> list[LentIdentity]:
+    return [await _issue(issuers, one, account) for one in wanted]
 
 
 async def _issue(issuers: Issuers, wanted: WantedIdentity, account: ServiceAccount | None) -> LentIdentity:

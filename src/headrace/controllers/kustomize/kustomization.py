@@ -16,14 +16,8 @@ import msgspec
 
 from headrace import __version__
 from headrace.api.kinds import KUSTOMIZATION
-from headrace.api.kustomization import (
-    COMMIT_STATUS_ANNOTATION,
-    HealthCheck,
-    Inventory,
-    Kustomization,
-    KustomizationSpec,
-)
-from headrace.api.meta import APPROVE, FINALIZER, PRUNE_BUDGET, READY
+from headrace.api.kustomization import HealthCheck, Inventory, Kustomization, KustomizationSpec
+from headrace.api.meta import APPROVE, COMMIT_STATUS, FINALIZER, KUSTOMIZE_GROUP, PRUNE_BUDGET, READY, UPDATE
 from headrace.apply import control
 from headrace.apply.applied import AppliedStore, LastDelivery, OwnerRecords
 from headrace.apply.applier import FOUGHT, ApplyOptions
@@ -542,7 +536,7 @@ class _Run:
 # -- pure views of an object -------------------------------------------------------------------------------------------
 
 
-MARK = {COMMIT_STATUS_ANNOTATION: "update"}
+MARK = {f"{KUSTOMIZE_GROUP}/{COMMIT_STATUS}": UPDATE}
 """On what is told of a success to those who mark commits, and on nothing else: such events reach nobody besides."""
 
 
