@@ -21,6 +21,7 @@ from headrace.toolbox import (
     BuildRequest,
     KeyServices,
     LentIdentity,
+    Substitute,
     Toolbox,
     ToolboxError,
     VaultLogin,
@@ -298,6 +299,25 @@ async def test_gcp_kms_knows_a_token_that_was_lent(gcp: tuple[GcpKms, Toolbox], 
     service, toolbox = gcp
     lent = LentIdentity(provider="gcp", token=service.issue())
     assert await opened_as(toolbox, tree({"s.yaml": in_gcp(service)}), lent) == SECRET
+
+
+async def test_no_identity_is_asked_for_where_another_key_has_served_and_something_else_fails(
+    gcp: tuple[GcpKms, Toolbox], tree: Tree
+) -> None:
+    service, toolbox = gcp
+    key, kms = new_data_key(), AwsKms()
+    recipients = {
+        "kms": [{"arn": ARN, "enc": kms.encrypt(ARN, key)}],
+        "gcp_kms": [{"resource_id": GCP_KEY, "enc": service.encrypt(GCP_KEY, key)}],
+    }
+    secret = json.loads(encrypted_secret(key, "s", {"password": SECRET}, **recipients))
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "${missing}"}}
+    root = tree({"s.yaml": json.dumps(secret), "z.yaml": json.dumps(other)})
+    request = BuildRequest(root=root, decryption=BuildDecryption(), substitute=Substitute(always=True))
+    keys = BuildKeys(entries={"sops.gcp-kms": json.dumps(service.account()).encode()})
+    with pytest.raises(ToolboxError, match="missing") as caught:
+        await toolbox.build(request, keys=keys)
+    assert caught.value.identities == ()
 
 
 # -- Vault -------------------------------------------------------------------------------------------------------------

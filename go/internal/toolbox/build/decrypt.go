@@ -192,9 +192,14 @@ func isURL(name string) bool {
 	return err == nil && parsed.Scheme != "" && parsed.Host != ""
 }
 
+// staysEncrypted tells by its annotations of an object that somebody else decrypts.
+func staysEncrypted(annotations map[string]string) bool {
+	return strings.EqualFold(annotations[decryptKey], disabled)
+}
+
 // decrypted opens an encrypted resource, or the encrypted entries of a Secret.
 func (p *pipeline) decrypted(res *resource.Resource, data []byte) ([]byte, error) {
-	if p.source.decryptor == nil || strings.EqualFold(res.GetAnnotations()[decryptKey], disabled) {
+	if p.source.decryptor == nil || staysEncrypted(res.GetAnnotations()) {
 		return data, nil
 	}
 	var object map[string]any

@@ -213,17 +213,12 @@ func (m made) check() error {
 	}
 	// Tested before normalisation, which would drop the field from a Secret.
 	_, encrypted := m.object.Object["sops"]
-	if encrypted && m.object.GetKind() == "Secret" && !staysEncrypted(m.object) {
+	if encrypted && m.object.GetKind() == "Secret" && !staysEncrypted(m.object.GetAnnotations()) {
 		return fail.New(fail.BuildFailed,
 			"%s is SOPS encrypted, configuring decryption is required for this secret to be reconciled", m.name()).
 			In(m.file).Of(m.name())
 	}
 	return nil
-}
-
-// staysEncrypted tells of an object that somebody else decrypts.
-func staysEncrypted(object *unstructured.Unstructured) bool {
-	return strings.EqualFold(object.GetAnnotations()[decryptKey], disabled)
 }
 
 func merged(into, from map[string]string) map[string]string {

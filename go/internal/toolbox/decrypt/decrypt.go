@@ -128,6 +128,8 @@ func (d *Decryptor) Text(text []byte, from, to Format) (plain []byte, err error)
 	if err != nil {
 		return nil, fmt.Errorf("cannot get sops data key: %s", described(err))
 	}
+	// Another key has served: whatever fails from here on, it is not for want of them.
+	d.wanted = nil
 	if _, err := tree.Decrypt(key, remembering{aes.NewCipher(), d}); err != nil {
 		return nil, errors.New(d.Mask(fmt.Sprintf("error decrypting sops tree: %s", described(err))))
 	}
