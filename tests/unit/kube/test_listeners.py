@@ -49,10 +49,17 @@ def test_a_change_is_told_to_those_who_follow_an_owner_present_or_former(
     old: LiveObject | None, new: LiveObject | None
 ) -> None:
     listeners, told = Listeners(), Told()
-    listeners.subscribe(told, [SET, POD])
+    listeners.subscribe(told, [SET])
     listeners.notify(POD, old, new)
-    assert set(told.of) == {POD}
+    assert told.of == [POD]
     listeners.notify(OTHER, FREE, None)
+    assert told.of == [POD]
+
+
+def test_who_follows_an_object_and_its_owner_is_told_of_both() -> None:
+    listeners, told = Listeners(), Told()
+    listeners.subscribe(told, [SET, POD])
+    listeners.notify(POD, None, OWNED)
     assert set(told.of) == {POD}
 
 
